@@ -1,0 +1,227 @@
+"""Arrays for an engine: sizes them, fills in the initial state.
+
+Owns: the initial state of every array. Leaves to others: all later changes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kvatlas.engine.specs import (
+    ChunkedLocalAttentionSpec,
+    CrossAttentionSpec,
+    EngineConfig,
+    FullAttentionSpec,
+    KVCacheSpec,
+    MambaSpec,
+    SlidingWindowSpec,
+)
+from kvatlas.engine.state import (
+    ABSENT,
+    BLOCK,
+    CHUNKED,
+    CONFIG,
+    CROSS,
+    ENTRY,
+    FULL,
+    GROUP,
+    I64,
+    MAMBA_ALIGN,
+    MAMBA_NONE,
+    NONE,
+    NULL_BLOCK,
+    POOL_INFO,
+    QUEUE_INFO,
+    REQUEST,
+    SCRATCH,
+    SLIDING,
+    SLOT,
+    STEP_INFO,
+    TABLE,
+    UNIT,
+    Engine,
+    Pool,
+    Record,
+    Records,
+    Step,
+    one_record,
+    records,
+)
+from kvatlas.errors import InputError
+
+_PAGE_BITS = 5
+
+
+def make_pool(
+    num_blocks: int, *, num_groups: int = 1, caching: bool = True, prepend_unhashed: bool = True
+) -> Pool:
+    """Return a fresh pool: ids in order in the free queue, the null block taken out."""
+    num_slots = 1 << max(6, (2 * num_blocks - 1).bit_length()) if caching else 64
+    blocks = records(num_blocks + 1, BLOCK)
+    order = np.arange(num_blocks + 1)
+    blocks.prev_free[:], blocks.next_free[:] = np.roll(order, 1), np.roll(order, -1)
+    for name in ("key", "dup_next", "dup_prev", "dup_last"):
+        blocks[name][:] = NONE
+    first = blocks.next_free[NULL_BLOCK]
+    blocks.next_free[num_blocks], blocks.prev_free[first] = first, num_blocks
+    slots = records((num_groups, num_slots), SLOT)
+    slots["block"][:] = NONE
+    info = one_record(
+        POOL_INFO,
+        free=num_blocks - 1,
+        page_bits=min(_PAGE_BITS, num_slots.bit_length() - 6),
+        caching=int(caching),
+        prepend_unhashed=int(prepend_unhashed),
+    )
+    return Pool(blocks=blocks, slots=slots, info=info)
+
+
+def make_groups(config: EngineConfig) -> tuple[Records, Records]:
+    """Return the groups' parameters and the lookup units (full attention first, then in order)."""
+    specs = config.groups
+    units: dict[KVCacheSpec, list[int]] = {}
+    for group, spec in enumerate(specs):
+        if not isinstance(spec, CrossAttentionSpec):
+            units.setdefault(spec, []).append(group)
+    ordered = sorted(units.items(), key=lambda unit: not isinstance(unit[0], FullAttentionSpec))
+    groups, lookups = records(len(specs), GROUP), records(len(ordered), UNIT)
+    for group, spec in enumerate(specs):
+        cap = spec.admission_cap(config.max_in_flight_tokens, config.max_model_len)
+        groups[group].kind = _kind(spec)
+        groups[group].block_size = spec.block_size
+        groups[group].window = _window(spec)
+        groups[group].admission_cap = NONE if cap is None else cap
+    start = 0
+    for unit, (spec, members) in enumerate(ordered):
+        groups["member"][start : start + len(members)] = members
+        lookups[unit].kind = _kind(spec)
+        lookups[unit].start, lookups[unit].stop = start, start + len(members)
+        start += len(members)
+    return groups, lookups
+
+
+def _kind(spec: KVCacheSpec) -> int:
+    match spec:
+        case FullAttentionSpec():
+            return FULL
+        case SlidingWindowSpec():
+            return SLIDING
+        case ChunkedLocalAttentionSpec():
+            return CHUNKED
+        case MambaSpec(mamba_cache_mode="align"):
+            return MAMBA_ALIGN
+        case MambaSpec():
+            return MAMBA_NONE
+        case CrossAttentionSpec():
+            return CROSS
+    raise InputError("unknown KV cache spec", field="kv_cache_groups", value=type(spec).__name__)
+
+
+def _window(spec: KVCacheSpec) -> int:
+    match spec:
+        case SlidingWindowSpec(sliding_window=tokens):
+            return tokens
+        case ChunkedLocalAttentionSpec(attention_chunk_size=tokens):
+            return tokens
+    return 1
+
+
+def make_requests(num_rows: int) -> Records:
+    """Return `num_rows` absent requests."""
+    requests = records(num_rows, REQUEST)
+    requests["status"][:] = ABSENT
+    requests["slot"][:] = NONE
+    return requests
+
+
+def make_step(config: EngineConfig) -> Step:
+    """Return room for one step's decisions."""
+    seqs = config.max_num_seqs
+    return Step(
+        entries=records(seqs, ENTRY),
+        old_length=np.zeros((len(config.groups), seqs), np.int64),
+        preempted=np.zeros(seqs, np.int64),
+        info=one_record(STEP_INFO),
+    )
+
+
+def make_config(config: EngineConfig, tokens_per_id: int) -> Record:
+    """Return the settings that kernels read."""
+    hash_block = config.resolved_hash_block_size
+    retention = config.prefix_cache_retention_interval
+    aligned = [
+        spec.block_size
+        for spec in config.groups
+        if isinstance(spec, MambaSpec) and spec.mamba_cache_mode == "align"
+    ]
+    return one_record(
+        CONFIG,
+        num_blocks=config.num_blocks,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_model_len=config.max_model_len,
+        watermark_blocks=int(config.watermark * config.num_blocks),
+        num_lookahead_tokens=config.num_lookahead_tokens,
+        long_prefill_token_threshold=config.long_prefill_token_threshold,
+        reserve_full_isl=int(config.scheduler_reserve_full_isl),
+        priority_policy=int(config.policy == "priority"),
+        async_scheduling=int(config.async_scheduling),
+        mamba_align_split=aligned[0] if aligned else 0,
+        hash_block=hash_block,
+        scheduler_block=config.scheduler_block_size,
+        retention=NONE if retention is None else retention,
+        hybrid=int(len(config.groups) > 1),
+        tokens_per_id=tokens_per_id,
+        keys_per_id=max(1, tokens_per_id // hash_block),
+    )
+
+
+def make_engine(
+    config: EngineConfig,
+    requests: Records,
+    ids: I64,
+    tokens_per_id: int,
+    longest_tokens: int,
+) -> Engine:
+    """Return an engine with an empty pool and nobody waiting.
+
+    Args:
+        config: the settings.
+        requests: the rows; `prompt`, `max_tokens`, `priority`, `covered`, `id_start` and
+            `unique_start` are filled in by the caller.
+        ids: prefix-chained identities, one per `tokens_per_id` tokens.
+        tokens_per_id: must divide or be a multiple of the hash block size.
+        longest_tokens: the longest request's prompt and output, which sizes the block tables.
+    """
+    num_groups, seqs = len(config.groups), config.max_num_seqs
+    tokens = min(longest_tokens + config.num_lookahead_tokens + 1, config.max_model_len + 1)
+    encoder = int(requests["encoder"].max(initial=0))
+    smallest = min(spec.block_size for spec in config.groups)
+    width = -(-max(tokens, encoder) // smallest) + 1
+    step_keys = config.max_num_batched_tokens // smallest + 2 * seqs + 16
+    groups, units = make_groups(config)
+    tables = records((num_groups, seqs), TABLE)
+    tables["cached"][:] = NONE
+    return Engine(
+        pool=make_pool(
+            config.num_blocks,
+            num_groups=num_groups,
+            caching=config.enable_prefix_caching,
+            prepend_unhashed=config.rule_set.prepend_unhashed,
+        ),
+        config=make_config(config, tokens_per_id),
+        groups=groups,
+        units=units,
+        table=np.empty((num_groups, seqs, width), np.int32),
+        tables=tables,
+        requests=requests,
+        ids=ids,
+        waiting=np.zeros(requests.shape[0] + 1, np.int64),
+        running=np.zeros(seqs + 1, np.int64),
+        free_slots=np.arange(seqs, dtype=np.int64)[::-1].copy(),
+        queue=one_record(QUEUE_INFO, free_slots=seqs),
+        hits=np.zeros((num_groups, width), np.int32),
+        keys=np.zeros(max(width, 64), np.int64),
+        step_keys=np.zeros((num_groups, step_keys), np.int64),
+        scratch=records(num_groups, SCRATCH),
+    )

@@ -1,0 +1,133 @@
+"""The drive of the nano-vLLM profile: step after step on the simulated clock.
+
+Owns: the loop over a workload, and what is summed up per step. Leaves to others: each step
+(`scheduler`), arrivals, the clock and the stream of decisions (`engine.drive`, the same as under
+the vLLM profile). nano-vLLM knows no step without tokens and no pipeline: a step is scheduled,
+computed and taken in, then the next one is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kvatlas.engine import drive as d
+from kvatlas.engine import queues
+from kvatlas.engine.nano import scheduler
+from kvatlas.engine.state import NEW_KIND, NONE, REJECTED, Engine, Step
+from kvatlas.engine.step_time import StepTime, step_ms
+from kvatlas.jit import entry, kernel
+
+NEED_SLOTS = 3
+"""Why `drive` returned, beside `engine.drive`'s reasons: more sequences may come to hold blocks than
+there are slots."""
+
+
+@kernel
+def _observe(engine: Engine, step: Step, progress: d.Progress, duration_ms: float) -> None:
+    """Add one step to the sums; O(sequences that hold blocks)."""
+    requests, state = engine.requests, progress.state
+    total = engine.config.num_blocks
+    used = total - engine.pool.info.free
+    block_size = engine.groups[0].block_size
+    holding = engine.queue.num_running
+    # What this step computes is counted as computed: allocated, less computed, is wasted.
+    wasted = -step.info.tokens
+    for at in range(holding):
+        row = engine.running[at]
+        wasted += engine.tables[0, requests[row].slot].length * block_size - requests[row].computed
+    waiting = engine.queue.num_waiting
+    if waiting > 0:
+        row = queues.first(engine)
+        slot = requests[row].slot
+        if slot != NONE:
+            # A prompt between two chunks holds its blocks, but waits in nano-vLLM's books.
+            wasted += engine.tables[0, slot].length * block_size - requests[row].computed
+            holding += 1
+            waiting -= 1
+    usage = used / total
+    state.usage_sum += usage
+    state.peak_usage = max(state.peak_usage, usage)
+    state.running_sum += holding
+    state.used_block_ms += used * duration_ms
+    state.wasted_slot_ms += wasted * duration_ms
+    state.running_ms += holding * duration_ms
+    state.waiting_ms += waiting * duration_ms
+    if step.info.refused_row != NONE:
+        state.refused_ms += duration_ms
+    state.busy_ms += duration_ms
+
+
+@kernel
+def _update(engine: Engine, step: Step, progress: d.Progress, chunked_prefill: int) -> None:
+    """Take in the output of `step` and note the times of first and last tokens; O(entries)."""
+    clock_ms = progress.state.clock_ms
+    times = progress.times
+    for entry in range(step.info.entries):
+        row = step.entries[entry].row
+        if step.entries[entry].sampled != 0 and np.isnan(times[row].first_token_ms):
+            times[row].first_token_ms = clock_ms
+    done = scheduler.postprocess(
+        engine, step, progress.totals, progress.finished, chunked_prefill
+    )
+    for i in range(done):
+        times[progress.finished[i]].finished_ms = clock_ms
+
+
+@entry
+def drive(
+    engine: Engine,
+    step: Step,
+    arrivals: d.Arrivals,
+    step_time: StepTime,
+    sink: d.Sink,
+    progress: d.Progress,
+    chunked_prefill: int,
+    max_steps: int,
+    max_tokens: int,
+) -> int:
+    """Run up to `max_steps` steps or `max_tokens` tokens; return why it ended.
+
+    DONE, SLICE_OVER (call again), NEED_SLOTS (grow, then call again) or BLOCKED: the first waiting
+    request (`blocked_row`) can never be served; nano-vLLM ends with a failed assertion there.
+    O(running + blocks touched) per step; all state lives in the arguments.
+    """
+    state = progress.state
+    last_step = state.steps + max_steps
+    last_token = state.scheduled_tokens + max_tokens
+    while state.steps < last_step and state.scheduled_tokens < last_token:
+        if sink.mode != 0 and sink.words.shape[0] - sink.used[0] < sink.step_words:
+            return d.SLICE_OVER
+        d._receive(engine, arrivals, progress)
+        if engine.queue.num_running == 0 and engine.queue.num_waiting == 0:
+            if state.next_row >= engine.requests.shape[0]:
+                return d.DONE
+            continue
+        if engine.queue.free_slots < min(engine.queue.num_waiting, engine.config.max_num_seqs):
+            return NEED_SLOTS
+        scheduler.schedule(engine, step, progress.totals, chunked_prefill)
+        state.steps += 1
+        tokens = step.info.tokens
+        state.scheduled_tokens += tokens
+        started_ms = state.clock_ms
+        duration_ms = step_ms(step_time, tokens)
+        state.clock_ms = started_ms + duration_ms
+        for entry in range(step.info.entries):
+            if step.entries[entry].kind == NEW_KIND:
+                progress.times[step.entries[entry].row].first_scheduled_ms = started_ms
+        _observe(engine, step, progress, duration_ms)
+        if sink.mode != 0:
+            d._write_step(engine, step, sink, state.steps)
+        if step.info.entries == 0:
+            state.empty_steps += 1
+            state.blocked_row = queues.first(engine)
+            return d.BLOCKED
+        _update(engine, step, progress, chunked_prefill)
+    return d.SLICE_OVER
+
+
+@entry
+def set_aside(engine: Engine) -> None:
+    """Take the first waiting request out for good: it can never be served."""
+    row = queues.first(engine)
+    queues.pop_first(engine)
+    engine.requests[row].status = REJECTED

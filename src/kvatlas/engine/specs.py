@@ -1,0 +1,243 @@
+"""KV cache groups by the names vLLM gives them, and the engine's settings.
+
+Owns: what a user may ask of the engine, validated. Leaves to others: turning it into arrays
+(`build`) and deriving groups from a model's layers (`layers`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
+from kvatlas.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class KVCacheSpec:
+    """One kind of KV cache; layers (and groups) with equal specs are looked up together.
+
+    Attributes:
+        block_size: tokens per block.
+        page_size_bytes: bytes of one block in one layer, 0 when nobody asked for bytes.
+        tag: distinguishes specs that differ only in what the engine does not model (head counts).
+        padding_bytes: of `page_size_bytes`, those that hold nothing because the page was padded to
+            the size of another layer's page.
+    """
+
+    block_size: int
+    page_size_bytes: int = 0
+    tag: str = ""
+    padding_bytes: int = 0
+
+    def admission_cap(self, max_in_flight_tokens: int, max_model_len: int) -> int | None:
+        """Return the blocks that admission counts at most for one request, None for no cap."""
+        del max_in_flight_tokens, max_model_len
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullAttentionSpec(KVCacheSpec):
+    """Every token attends to every earlier one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLAAttentionSpec(FullAttentionSpec):
+    """Full attention over one latent vector per token; its page cannot be padded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlidingWindowSpec(KVCacheSpec):
+    """A token attends to the last `sliding_window` tokens, itself included."""
+
+    sliding_window: int
+
+    def admission_cap(self, max_in_flight_tokens: int, max_model_len: int) -> int | None:
+        """Window and in-flight tokens, plus one block because the window may start inside one."""
+        tokens = min(self.sliding_window - 1 + max_in_flight_tokens, max_model_len)
+        return -(-tokens // self.block_size) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkedLocalAttentionSpec(KVCacheSpec):
+    """A token attends to its own chunk of `attention_chunk_size` tokens."""
+
+    attention_chunk_size: int
+
+    def admission_cap(self, max_in_flight_tokens: int, max_model_len: int) -> int | None:
+        """One chunk and the in-flight tokens."""
+        tokens = min(self.attention_chunk_size + max_in_flight_tokens, max_model_len)
+        return -(-tokens // self.block_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MambaSpec(KVCacheSpec):
+    """A recurrent state; `align` keeps states at block ends, `none` one state per request."""
+
+    mamba_cache_mode: Literal["none", "align"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossAttentionSpec(KVCacheSpec):
+    """Encoder states, allocated once per request by its encoder tokens; never prefix-cached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """The settings of one simulated engine, under vLLM's names; validated on creation.
+
+    Attributes:
+        num_blocks: blocks in the pool, the null block included (`num_gpu_blocks`).
+        block_size: tokens per block of the default single full-attention group.
+        kv_cache_groups: the groups that share the pool; None for one full-attention group.
+        hash_block_size: tokens per block hash (`prefix_match_unit`); None for vLLM's default.
+        prefix_cache_retention_interval: tokens; 0 keeps only replay boundaries of sliding-window and
+            Mamba groups (vLLM's default), None keeps everything.
+        watermark: share of the pool that admission keeps free.
+        version: whose rules, a key of `versions.VLLM_VERSIONS`.
+
+    Raises:
+        InputError: a value that vLLM would refuse, or that this twin does not model.
+    """
+
+    num_blocks: int
+    block_size: int = 16
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    max_model_len: int = 131072
+    policy: Literal["fcfs", "priority"] = "fcfs"
+    watermark: float = 0.0
+    scheduler_reserve_full_isl: bool = True
+    long_prefill_token_threshold: int = 0
+    enable_prefix_caching: bool = True
+    async_scheduling: bool = False
+    num_lookahead_tokens: int = 0
+    kv_cache_groups: tuple[KVCacheSpec, ...] | None = None
+    hash_block_size: int | None = None
+    prefix_cache_retention_interval: int | None = 0
+    version: str = VLLM_VERSIONS[0]
+
+    def __post_init__(self) -> None:
+        _at_least(self, 2, "num_blocks", "one block is the null block and holds no tokens")
+        for name in ("block_size", "max_num_seqs", "max_num_batched_tokens", "max_model_len"):
+            _at_least(self, 1, name)
+        for name in ("long_prefill_token_threshold", "num_lookahead_tokens"):
+            _at_least(self, 0, name)
+        if self.num_blocks >= 2**31 or self.max_model_len >= 2**31:
+            raise InputError("num_blocks and max_model_len must be below 2**31", field="num_blocks")
+        if self.policy not in ("fcfs", "priority"):
+            raise InputError(
+                "unknown scheduling policy", field="policy", value=self.policy,
+                remedy="use fcfs or priority",
+            )
+        if not (math.isfinite(self.watermark) and 0.0 <= self.watermark < 1.0):
+            raise InputError(
+                "the watermark is a share of the pool", field="watermark", value=self.watermark,
+                remedy="give a number from 0 to below 1",
+            )
+        rules(self.version)
+        self._check_groups()
+
+    @property
+    def groups(self) -> tuple[KVCacheSpec, ...]:
+        """The groups that share the pool."""
+        if self.kv_cache_groups is not None:
+            return self.kv_cache_groups
+        return (FullAttentionSpec(block_size=self.block_size),)
+
+    @property
+    def rule_set(self) -> RuleSet:
+        """The version's rules."""
+        return rules(self.version)
+
+    @property
+    def scheduler_block_size(self) -> int:
+        """The LCM of the groups' block sizes: hits are multiples of it."""
+        return math.lcm(*(spec.block_size for spec in self.groups))
+
+    @property
+    def resolved_hash_block_size(self) -> int:
+        """Tokens per block hash: the GCD of the groups' block sizes unless asked otherwise.
+
+        The LCM with caching off, and where a Mamba group is not in `align` mode.
+        """
+        sizes = [spec.block_size for spec in self.groups]
+        if len(sizes) == 1 or not self.enable_prefix_caching or self._has_mamba("none"):
+            return self.scheduler_block_size
+        return self.hash_block_size or math.gcd(*sizes)
+
+    @property
+    def max_in_flight_tokens(self) -> int:
+        """Tokens scheduled but not settled: one batch, two with async scheduling."""
+        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
+
+    def with_(self, **changes: Any) -> EngineConfig:
+        """Return a copy with `changes`, validated again."""
+        return replace(self, **changes)
+
+    def _has_mamba(self, mode: str) -> bool:
+        return any(
+            isinstance(spec, MambaSpec) and spec.mamba_cache_mode == mode for spec in self.groups
+        )
+
+    def _check_groups(self) -> None:
+        if not self.groups:
+            raise InputError("no KV cache group", field="kv_cache_groups", remedy="give at least 1")
+        for spec in self.groups:
+            if spec.block_size < 1:
+                raise InputError(
+                    "a group's block size must be at least 1", field="block_size",
+                    value=spec.block_size,
+                )
+            for name in ("sliding_window", "attention_chunk_size"):
+                if getattr(spec, name, 1) < 1:
+                    raise InputError(
+                        "must be at least 1 token", field=name, value=getattr(spec, name)
+                    )
+        if not self.enable_prefix_caching:
+            return
+        hash_block, scheduler_block = self.resolved_hash_block_size, self.scheduler_block_size
+        if any(spec.block_size % hash_block for spec in self.groups):
+            raise InputError(
+                "every group's block size must be a multiple of the hash block size",
+                field="hash_block_size", value=hash_block,
+                remedy="leave it out or use a common divisor",
+            )
+        if any(isinstance(spec, CrossAttentionSpec) for spec in self.groups):
+            raise InputError(
+                "cross attention is not prefix-cached", field="enable_prefix_caching", value=True,
+                remedy="turn prefix caching off, as vLLM does for encoder-decoder models",
+            )
+        if any(
+            isinstance(spec, ChunkedLocalAttentionSpec) and spec.block_size != scheduler_block
+            for spec in self.groups
+        ):
+            raise InputError(
+                "chunked local attention needs one block size in all groups",
+                field="kv_cache_groups", remedy="give every group the same block size",
+            )
+        if len(self.groups) > 1 and any(
+            isinstance(spec, MambaSpec)
+            and spec.mamba_cache_mode == "align"
+            and spec.block_size > hash_block
+            for spec in self.groups
+        ):
+            raise InputError(
+                "hits inside a Mamba block (hash block smaller than the Mamba block) are not modelled",
+                field="hash_block_size", value=hash_block,
+                remedy="give all groups the Mamba group's block size",
+            )
+        retention = self.prefix_cache_retention_interval
+        if retention is not None and (retention < 0 or retention % scheduler_block):
+            raise InputError(
+                "must be 0 or a multiple of the scheduler block size",
+                field="prefix_cache_retention_interval", value=retention,
+                remedy=f"use a multiple of {scheduler_block}",
+            )
+
+
+def _at_least(config: EngineConfig, least: int, name: str, why: str = "") -> None:
+    value = getattr(config, name)
+    if value < least:
+        raise InputError(f"must be at least {least}", field=name, value=value, remedy=why or None)
