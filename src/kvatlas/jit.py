@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -23,12 +25,12 @@ def cache_dir() -> Path:
     """Return the folder of compiled kernels: one per state of the sources that hold kernels.
 
     Numba looks only at the file of the function it loads, so a changed callee in another file would
-    be missed. The folder's name therefore carries a digest of every source file's path, size and
-    modification time (some 50 `stat` calls, well under a millisecond).
+    be missed. The folder's name therefore carries a digest of the path, size and modification time
+    of every source file that holds kernels (`engine/` and `*_kernel.py`; under a millisecond).
     """
     root = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted({Path(__file__), *root.glob("engine/**/*.py"), *root.rglob("_*kernel.py")}):
         stat = path.stat()
         digest.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     base = os.environ.get("KVATLAS_CACHE") or os.path.join(
@@ -44,27 +46,78 @@ def entry(function: F) -> F:
 
 def kernel(function: F) -> F:
     """Compile `function` as a part of the entries that call it; Python cannot call it itself."""
-    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _compile(function, part=True)
 
 
 def inlined(function: F) -> F:
     """Like `kernel`, for the small functions of hot loops: always inlined by LLVM."""
-    return _compile(
-        function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True
-    )
+    return _compile(function, part=True, forceinline=True)
 
 
-def _compile(function: F, **options: bool) -> F:
+def _compile(function: F, *, part: bool = False, **options: Any) -> F:
     if not COMPILED:
         return function
     import numba
 
     _use_cache_dir()
+    if part:
+        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        options["pipeline_class"] = _part_compiler()
     # _nrt=False: kernels allocate nothing, so the reference counting of every array in every
     # argument is left out; it cost nine tenths of the run time and half of the compile time.
     dispatcher = numba.njit(nogil=True, error_model="numpy", _nrt=False, **options)(function)
     _ignore_literals(dispatcher)
     return cast(F, dispatcher)
+
+
+@cache
+def _part_compiler() -> type:
+    """Return a Numba compiler that stops before optimisation and machine code.
+
+    A part is linked into its callers and optimised there; doing both for each of ninety parts too
+    takes twice as long as compiling the whole engine.
+    """
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler import Compiler
+
+    numbers = count()
+
+    class NoEnvironment:
+        """The code generator of a part: it has no machine code to hand an environment to."""
+
+        def __init__(self, codegen: Any) -> None:
+            self._codegen = codegen
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._codegen, name)
+
+        def set_env(self, name: str, environment: object) -> None:
+            pass
+
+    class PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+        def _optimize_final_module(self) -> None:
+            pass
+
+        def _finalize_final_module(self) -> None:
+            self._finalize_dynamic_globals()
+            self._finalized = True
+
+        def get_pointer_to_function(self, name: str) -> int:
+            self._ensure_finalized()
+            return 0
+
+        @property
+        def codegen(self) -> Any:
+            return NoEnvironment(self._codegen)
+
+    class PartCompiler(Compiler):  # type: ignore[misc]
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.state.library = PartLibrary(
+                self.state.targetctx.codegen(), f"kvatlas.part.{next(numbers)}"
+            )
+
+    return PartCompiler
 
 
 def _use_cache_dir() -> None:

@@ -79,7 +79,7 @@ def make_case(family: str, seed: int) -> Case:
     cached = base.enable_prefix_caching
     hash_block = base.resolved_hash_block_size if cached else block_size
     unit = base.scheduler_block_size if cached else block_size
-    unit *= 40 if large else 1
+    unit *= 64 if large else 1
     pressed = rng.random() < 0.4
     workload, raw_ids = make_workload(rng, _span(rng, hash_block), unit, pressed=pressed)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
@@ -156,7 +156,7 @@ def make_workload(
     """
     kind = rng.choice(("shared", "shared", "shared", "turns", "turns", "unknown"))
     rows = Rows([], [], [], most_output=(12 if pressed else 6) * block)
-    unit = max(span, block) if rng.random() < 0.7 else max(2, min(span, block))
+    unit = max(span, block) if rng.random() < 0.7 or block > 40 else max(2, min(span, block))
     _DRAW[kind](rng, rows, span, unit)
     num_rows = len(rows.prompt)
     prompt = np.array(rows.prompt, np.int32)

@@ -74,6 +74,8 @@ _SMALL = {
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
+    "rotary_dim": 64,
+    "scoring_func": "sigmoid",
 }
 
 
@@ -112,6 +114,8 @@ def real_model(
         enforce_eager=True,
         max_model_len=max_model_len,
         enable_prefix_caching=caching,
+        # The CPU build would make it float32 for Qwen 3 Next; its GPU default is the model's dtype.
+        mamba_ssm_cache_dtype="bfloat16" if fields["model_type"] == "qwen3_next" else "auto",
     ).create_engine_config()
     vllm_config.parallel_config.tensor_parallel_size = tp
     with set_current_vllm_config(vllm_config):

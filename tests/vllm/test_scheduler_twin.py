@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("vllm.v1.core.sched.scheduler", reason="the real vLLM is not installed here")
 
-from cases import make_case
+from cases import LARGE, make_case
 from diff import explain
 from groups import FAMILIES
 from steps import RealRun
@@ -22,6 +22,7 @@ from twin import run_twin
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 CHUNKS, CASES_PER_CHUNK = 4, 15
+LARGE_FAMILIES, LARGE_CASES = ("full", "full+window", "full+mamba", "tags", "sizes"), 4
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,16 @@ def test_every_decision_of_every_step(family: str, chunk: int, volume: Counter[s
         compare(family, seed, volume, check=seed % 5 == 0)
 
 
+@pytest.mark.parametrize("family", LARGE_FAMILIES)
+def test_pools_of_thousands_of_blocks(family: str, volume: Counter[str]) -> None:
+    # GIVEN a prefix index laid out in pages WHEN both engines serve THEN they never differ
+    for seed in range(LARGE_CASES):
+        compare(LARGE + family, seed, volume, check=seed == 0)
+
+
 def test_enough_was_compared(volume: Counter[str]) -> None:
-    if volume["configurations"] < len(FAMILIES) * CHUNKS * CASES_PER_CHUNK:
+    wanted = len(FAMILIES) * CHUNKS * CASES_PER_CHUNK + len(LARGE_FAMILIES) * LARGE_CASES
+    if volume["configurations"] < wanted:
         pytest.skip("only some of the cases ran")
     assert volume["pool operations"] > 1_000_000
     assert volume["requests"] > 10_000

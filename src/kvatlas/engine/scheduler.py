@@ -252,7 +252,7 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
         requests[row].computed = hit
 
 
-@inlined
+@kernel
 def schedule(engine: Engine, step: Step, totals: Record) -> None:
     """Decide one step and advance the scheduled requests' computed tokens; O(running + blocks)."""
     requests, config = engine.requests, engine.config
@@ -281,7 +281,7 @@ def schedule(engine: Engine, step: Step, totals: Record) -> None:
             requests[row].placeholders += 1
 
 
-@inlined
+@kernel
 def update_from_output(engine: Engine, step: Step, totals: Record, finished: I64) -> int:
     """Append one sampled token to every request whose prefill `step` completed; free the done.
 

@@ -6,12 +6,11 @@ to others: what the values mean (`layout`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from kvatlas.errors import InputError
 
@@ -102,13 +101,14 @@ def read_config(path: Path) -> Config:
     try:
         if file.stat().st_size > _MAX_FILE_BYTES:
             raise InputError("too large for a model config", file=file)
-        found = msgspec.json.decode(file.read_bytes())
+        # Not msgspec: Python writes these files, and some hold its `Infinity`.
+        found = json.loads(file.read_bytes())
     except OSError as error:
         raise InputError(
             "cannot read the model config", file=file, value=error.strerror,
             remedy="give the path of a config.json",
         ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             "not JSON", file=file, value=str(error), remedy="give the model's config.json"
         ) from None

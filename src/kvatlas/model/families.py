@@ -101,6 +101,8 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2": _qwen(),
     "qwen3": _qwen(128),
     "qwen3_moe": Family(attention="plain", kv_heads=4, window=4096, switched_window=True),
+    "qwen3_vl_text": _plain(32, 128),
+    "qwen3_vl_moe_text": _plain(16),
     "qwen3_next": _delta_net(2),
     "qwen3_5_text": _delta_net(4),
     "qwen3_5_moe_text": _delta_net(2),

@@ -80,7 +80,7 @@ def tokens_of(workload: Workload, row: int) -> tuple[list[int], list[int]]:
     covered = 0
     if workload.prefix_known:
         covered = prompt + output if workload.outputs_identified else prompt
-    ids = workload.ids[workload.id_offsets[row] :].tolist()
+    ids = workload.ids[workload.id_offsets[row] : workload.id_offsets[row + 1]].tolist()
     tokens = [
         ids[at // span] * span + at % span if at < covered else -1 - (row << 24) - at
         for at in range(prompt + output)
@@ -99,21 +99,22 @@ def drive_plain(
     )
     run.counts = {"requests": workload.num_requests, **dict.fromkeys(names.split(), 0)}
     count, digest = run.counts, hashlib.sha256()
-    texts = [tokens_of(workload, row) for row in range(workload.num_requests)]
-    outputs = [output for _, output in texts]
+    num_rows = workload.num_requests
+    outputs: list[list[int]] = []
     arrival_ms = np.round(workload.arrival_s * 1e3, 6).tolist()
-    lengths = [len(prompt) for prompt, _ in texts]
+    lengths = workload.prompt_tokens.tolist()
     arrived, clock_ms = 0, 0.0
     while True:
         idle = not engine.waiting_rows() and not engine.running_rows()
-        if idle and drive.arrivals == "timed" and arrived < len(texts):
+        if idle and drive.arrivals == "timed" and arrived < num_rows:
             clock_ms = max(clock_ms, arrival_ms[arrived])
-        while arrived < len(texts) and (
+        while arrived < num_rows and (
             arrival_ms[arrived] <= clock_ms
             if drive.arrivals == "timed"
             else len(engine.waiting_rows()) < drive.queue_depth
         ):
-            prompt, output = texts[arrived]
+            prompt, output = tokens_of(workload, arrived)
+            outputs.append(output)
             # The last token is never computed, so it needs no place.
             if -(-(len(prompt) + len(output) - 1) // block_size) <= num_blocks:
                 engine.add(arrived, prompt, len(output))
@@ -121,7 +122,7 @@ def drive_plain(
                 run.rejected.append(arrived)
             arrived += 1
         if not engine.waiting_rows() and not engine.running_rows():
-            if arrived == len(texts):
+            if arrived == num_rows:
                 break
             continue
         before = engine.tables()

@@ -12,7 +12,6 @@ The fixtures hold small generated workloads, a digest of every step's decisions,
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import itertools
 import json
@@ -24,8 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from nano_cases import CASES, Case
+from nano_cases import CASES, Case, digest
 from nano_model import Seen
 from nano_plain import drive_plain
 
@@ -135,8 +133,8 @@ def record(case: Case, workload: Workload) -> dict[str, Any]:
     steps = []
     for step, run in drive_plain(real, workload, case.num_blocks, case.block_size, drive):
         if step is not None:
-            steps.append(hashlib.sha256(np.array(step.words, "<u4").tobytes()).hexdigest()[:8])
-    return {"decisions": run.decisions(), "rejected": run.rejected, "steps": steps}
+            steps.append(digest(step.words))
+    return {"decisions": run.decisions(), "rejected": run.rejected, "steps": "".join(steps)}
 
 
 def columns(workload: Workload) -> dict[str, Any]:

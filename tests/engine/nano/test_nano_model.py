@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nano_cases import by_hand
 from nano_model import ModelNano
 from nano_plain import STEP, drive_plain
 
@@ -15,33 +16,7 @@ from kvatlas.engine.nano import NanoConfig, NanoReplay
 from kvatlas.engine.nano.check import free_block_ids
 from kvatlas.engine.replay import DriveConfig
 from kvatlas.engine.state import NONE
-from kvatlas.workload import Workload, chain_ids
-
-
-def build(
-    rows: list[tuple[list[int], int, int, float]], span: int, *, outputs_identified: bool = False
-) -> Workload:
-    """Build a workload of (raw ids, prompt tokens, output tokens, gap in seconds) rows."""
-    num_rows = len(rows)
-    prompt = np.array([row[1] for row in rows], np.int32)
-    output = np.array([row[2] for row in rows], np.int32)
-    covered = prompt.astype(np.int64) + (output if outputs_identified else 0)
-    counts = -(-covered // span)
-    raw = [(row[0] * 64)[:count] for row, count in zip(rows, counts.tolist(), strict=True)]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    flat = np.array([one for ids in raw for one in ids], np.int64)
-    ids, num_ids = chain_ids(flat, offsets, np.zeros(num_rows, np.int64))
-    unknown = np.full(num_rows, -1, np.int32)
-    zero = np.zeros(num_rows, np.int32)
-    workload = Workload(
-        name="by hand", source="generated", arrival_s=np.cumsum([row[3] for row in rows]),
-        prompt_tokens=prompt, output_tokens=output, tokens_per_id=span, ids=ids,
-        id_offsets=offsets, num_ids=num_ids, prefix_known=True,
-        outputs_identified=outputs_identified, session=unknown, parent=unknown.copy(),
-        priority=zero, salt=zero.copy(),
-    )
-    workload.check()
-    return workload
+from kvatlas.workload import Workload
 
 
 @st.composite
@@ -60,7 +35,7 @@ def workloads(draw: st.DrawFn) -> tuple[Workload, int]:
             min_size=1, max_size=14,
         )
     )
-    return build(rows, span, outputs_identified=draw(st.booleans())), block_size
+    return by_hand(rows, span, outputs_identified=draw(st.booleans())), block_size
 
 
 def split_steps(words: np.ndarray[Any, Any]) -> list[list[int]]:
@@ -148,7 +123,7 @@ def test_thousands_of_operations_equal_the_model(version: str, seed: int) -> Non
     for _ in range(120):
         ids = rng.integers(0, 2, rng.integers(1, 5)).tolist()
         rows.append((ids, int(rng.integers(1, 60)), int(rng.integers(1, 25)), 0.004))
-    workload = build(rows, 8, outputs_identified=seed % 2 == 1)
+    workload = by_hand(rows, 8, outputs_identified=seed % 2 == 1)
     config = NanoConfig(
         num_blocks=int(rng.integers(22, 40)), block_size=4, max_num_seqs=5,
         max_num_batched_tokens=90, version=version,

@@ -1,0 +1,101 @@
+"""Pages, groups and bytes of whole models: ours against real vLLM model classes, layer by layer.
+
+vLLM builds its own classes on torch's meta device, so that the largest models need no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+pytest.importorskip("vllm.v1.core.kv_cache_utils", reason="the real vLLM is not installed here")
+
+from real_configs import DRAWN_FAMILIES, NEEDS_TORCHVISION, draw_config
+from real_models import CPU_KERNEL_BLOCK_TOKENS, RealModel, real_model
+
+from kvatlas.engine import specs
+from kvatlas.engine.layers import block_bytes, group_layers
+from kvatlas.model import CATALOGUE, kv_layers
+from kvatlas.model.config_json import as_config
+from kvatlas.model.layout import facts_from_config
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+DRAWS_PER_FAMILY = 4
+CATALOGUE_HERE = [
+    name for name, fields in CATALOGUE.items() if fields["model_type"] not in NEEDS_TORCHVISION
+]
+
+
+def _words(spec: specs.KVCacheSpec) -> tuple[str, int, int, int]:
+    kinds = {
+        specs.MLAAttentionSpec: "mla",
+        specs.FullAttentionSpec: "full",
+        specs.SlidingWindowSpec: "sliding",
+        specs.ChunkedLocalAttentionSpec: "chunked",
+        specs.MambaSpec: "mamba",
+    }
+    window = getattr(spec, "sliding_window", 0) or getattr(spec, "attention_chunk_size", 0)
+    return kinds[type(spec)], spec.block_size, spec.page_size_bytes, window
+
+
+def _ours(fields: Mapping[str, Any], **options: Any) -> RealModel:
+    facts = facts_from_config(as_config(dict(fields)), "drawn")
+    block_size, kv_dtype = options.pop("block_size"), options.pop("kv_dtype")
+    layers = kv_layers(
+        facts, block_size, kv_dtype, tp=options["tp"], max_model_len=options["max_model_len"],
+        enable_prefix_caching=options["caching"], kernel_block_tokens=CPU_KERNEL_BLOCK_TOKENS,
+    )
+    groups = group_layers(layers)
+    return RealModel(
+        tuple(map(_words, layers.values())),
+        tuple((len(group.layer_names), *_words(group.spec)) for group in groups),
+        block_bytes(groups),
+    )
+
+
+def _options(rng: Random, fields: Mapping[str, Any]) -> dict[str, Any]:
+    # vLLM's CPU kernel for MLA has blocks of 16 tokens, the others take multiples of 32.
+    return {
+        "block_size": 16 if "kv_lora_rank" in fields else rng.choice((32, 64, 96, 128)),
+        "kv_dtype": rng.choice(("auto", "auto", "bfloat16", "fp8", "fp8_e5m2")),
+        "tp": rng.choice((1, 1, 2, 4)),
+        "caching": rng.random() < 0.7,
+        "max_model_len": rng.choice((2048, 4096)),
+    }
+
+
+def _allowed(fields: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    if fields["model_type"] == "deepseek_v2" or "kv_lora_rank" in fields:
+        options["kv_dtype"] = "fp8" if options["kv_dtype"].startswith("fp8") else "auto"
+    return options
+
+
+@pytest.mark.parametrize("name", CATALOGUE_HERE)
+def test_catalogue_model_has_the_layers_of_the_real_one(name: str, tmp_path: Path) -> None:
+    fields = {key: value for key, value in CATALOGUE[name].items() if key != "source"}
+    for tp, kv_dtype in ((1, "auto"), (4, "fp8")):
+        options = {
+            "block_size": 16 if "kv_lora_rank" in fields else 32,
+            "kv_dtype": kv_dtype,
+            "tp": tp if fields["num_attention_heads"] % tp == 0 else 1,
+            "caching": True,
+            "max_model_len": 4096,
+        }
+        assert _ours(fields, **options) == real_model(fields, tmp_path / str(tp), **options)
+
+
+@pytest.mark.parametrize("draw", range(DRAWS_PER_FAMILY))
+@pytest.mark.parametrize("family", DRAWN_FAMILIES)
+def test_random_model_has_the_layers_of_the_real_one(
+    family: str, draw: int, tmp_path: Path
+) -> None:
+    rng = Random(f"{family} {draw}")
+    fields = draw_config(rng, family)
+    options = _allowed(fields, _options(rng, fields))
+    expected = real_model(fields, tmp_path, **options)
+    assert _ours(fields, **options) == expected, (fields, options)
