@@ -39,6 +39,11 @@ def split_steps(words: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> list[list
     return [step.tolist() for step in np.split(words, starts[1:])] if starts.size else []
 
 
+def without_schedule(words: list[int]) -> list[int]:
+    """Return a step's words without free blocks and scheduled tokens: what a checksum covers."""
+    return words[: words.index(SCHEDULED_WORD)]
+
+
 def words_sha256(words: Iterable[int]) -> str:
     """Return the digest of words as little-endian 32-bit numbers."""
     return hashlib.sha256(np.fromiter(words, "<u4").tobytes()).hexdigest()

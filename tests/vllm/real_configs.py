@@ -6,14 +6,21 @@ they mean (`test_model_twin`).
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from random import Random
 from typing import Any
 
 from kvatlas.model.families import FAMILIES
 
-NEEDS_TORCHVISION = ("qwen3_5_text", "qwen3_5_moe_text", "qwen3_vl_text", "qwen3_vl_moe_text")
-"""Families whose vLLM modules import torchvision, which the CPU environment leaves out."""
-DRAWN_FAMILIES = tuple(name for name in FAMILIES if name not in NEEDS_TORCHVISION)
+NEEDS_TORCHVISION = ("qwen3_5_text", "qwen3_5_moe_text")
+"""Families whose vLLM modules import torchvision, which a CPU environment may leave out."""
+_MULTIMODAL_ONLY = ("qwen3_vl_text", "qwen3_vl_moe_text")  # no text-only class in vLLM
+DRAWN_FAMILIES = tuple(
+    name
+    for name in FAMILIES
+    if name not in _MULTIMODAL_ONLY
+    and (name not in NEEDS_TORCHVISION or find_spec("torchvision") is not None)
+)
 
 _WINDOWED = ("llama", "mistral", "mixtral", "phi3", "gemma2", "gemma3_text", "cohere2", "gpt_oss")
 
@@ -30,11 +37,11 @@ def draw_config(rng: Random, model_type: str) -> dict[str, Any]:
         "max_position_embeddings": 8192,
     }
     if rng.random() < 0.8:
-        fields["num_key_value_heads"] = rng.choice((1, 2, 4, 8))
-    # Cohere 2 ignores the field, Qwen 2 has none, GLM 4 MoE cannot do without.
-    if model_type == "glm4_moe" or (
-        rng.random() < 0.6 and model_type not in ("cohere2", "granitemoehybrid", "qwen2")
-    ):
+        # vLLM's gpt-oss cannot replicate heads over more ranks than there are heads.
+        counts = (4, 8) if model_type == "gpt_oss" else (1, 2, 4, 8)
+        fields["num_key_value_heads"] = rng.choice(counts)
+    # GLM 4 MoE cannot do without the field; Granite's alignment reads what its layers do not.
+    if model_type == "glm4_moe" or (rng.random() < 0.6 and model_type != "granitemoehybrid"):
         fields["head_dim"] = rng.choice((64, 128, 256))
     if family.attention == "mla":
         return {**fields, **_mla(rng, fields)}
@@ -134,7 +141,8 @@ def _nemotron(rng: Random) -> dict[str, Any]:
 
 def _granite(rng: Random, fields: dict[str, Any]) -> dict[str, Any]:
     heads = rng.choice((16, 32))
-    names = [rng.choice(("mamba", "mamba", "attention")) for _ in range(fields["num_hidden_layers"])]
+    kinds = ("mamba", "mamba", "attention")
+    names = [rng.choice(kinds) for _ in range(fields["num_hidden_layers"])]
     more: dict[str, Any] = {
         "layer_types": ["mamba", "attention", *names],
         "num_hidden_layers": len(names) + 2,

@@ -175,11 +175,12 @@ def real_block_sizes(groups: list[Any], caching: bool, unit: int | None) -> tupl
     """Return vLLM's (scheduler, hash) block sizes for its groups, or how it refused."""
     config = vllm_config(groups[0].kv_cache_spec.block_size, caching, unit)
     try:
-        return utils.resolve_kv_cache_block_sizes(
+        scheduler_block, hash_block = utils.resolve_kv_cache_block_sizes(
             SimpleNamespace(kv_cache_groups=groups), config
         )
     except ValueError:
         return "ValueError"
+    return scheduler_block, hash_block
 
 
 def draw_layers(rng: Random) -> dict[str, Layer]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -105,7 +106,7 @@ def real_model(
     config["architectures"] = [_ARCHITECTURES[config["model_type"]]]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    vllm_config = EngineArgs(
+    arguments = EngineArgs(
         model=str(folder),
         skip_tokenizer_init=True,
         load_format="dummy",
@@ -114,9 +115,10 @@ def real_model(
         enforce_eager=True,
         max_model_len=max_model_len,
         enable_prefix_caching=caching,
-        # The CPU build would make it float32 for Qwen 3 Next; its GPU default is the model's dtype.
-        mamba_ssm_cache_dtype="bfloat16" if fields["model_type"] == "qwen3_next" else "auto",
-    ).create_engine_config()
+    )
+    # Where a CPU has AVX-512 BF16, the CPU build keeps recurrent states in float32; GPUs do not.
+    with patch("torch.cpu._is_avx512_bf16_supported", return_value=False):
+        vllm_config = arguments.create_engine_config()
     vllm_config.parallel_config.tensor_parallel_size = tp
     with set_current_vllm_config(vllm_config):
         if not model_parallel_is_initialized():
@@ -148,6 +150,6 @@ def _dense(fields: Mapping[str, Any]) -> dict[str, Any]:
         return {"first_k_dense_replace": fields["num_hidden_layers"], **rest}
     if kind == "nemotron_h" and "hybrid_override_pattern" in fields:
         return {"hybrid_override_pattern": fields["hybrid_override_pattern"].replace("E", "-")}
-    if kind == "glm4_moe":
-        return {"first_k_dense_replace": fields["num_hidden_layers"]}
+    if kind == "glm4_moe":  # which insists on one layer with experts
+        return {"first_k_dense_replace": fields["num_hidden_layers"] - 1, "n_routed_experts": 8}
     return {}

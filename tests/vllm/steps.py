@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from cases import Case
-from diff import words_sha256
 from real import real_scheduler
 from real_requests import RealRequests
 from vllm.v1.outputs import ModelRunnerOutput
@@ -39,6 +38,8 @@ class RealRun:
         self.totals: Counter[str] = Counter()
         self.usage: list[float] = []
         self.running: list[int] = []
+        # When each request was first scheduled, got its first token, and finished: (3, N) ms.
+        self.times_ms = np.full((3, case.workload.num_requests), np.nan)
         self.pool_operations = count_pool_operations(self.pool)
         self._requests = RealRequests(case)
         self._rejected = frozenset(rejected)
@@ -61,7 +62,10 @@ class RealRun:
                 elif self._next_row >= num_rows:
                     return
                 continue
+            started_ms = self._clock_ms
             output = scheduler.schedule()
+            for row in map(int, output.num_scheduled_tokens):
+                _note(self.times_ms[0], row, started_ms)
             self.totals["steps"] += 1
             tokens = output.total_num_scheduled_tokens
             self.totals["scheduled_tokens"] += tokens
@@ -89,7 +93,6 @@ class RealRun:
             "peak_usage": round(max(self.usage, default=0.0), 4),
             "mean_usage": round(sum(self.usage) / steps, 4),
             "mean_running": round(sum(self.running) / steps, 2),
-            "freelist_sha256": words_sha256(self.free_queue())[:16],
         }
 
     def free_queue(self) -> list[int]:
@@ -133,8 +136,14 @@ class RealRun:
         )
 
     def _update(self, output: Any, model_output: Any) -> None:
+        for name, sampled in zip(model_output.req_ids, model_output.sampled_token_ids, strict=True):
+            if sampled:
+                _note(self.times_ms[1], int(name), self._clock_ms)
         for outputs in self.scheduler.update_from_output(output, model_output).values():
-            self.totals["finished"] += sum(o.finish_reason is not None for o in outputs.outputs)
+            for done in outputs.outputs:
+                if done.finish_reason is not None:
+                    self.totals["finished"] += 1
+                    self.times_ms[2, int(done.request_id)] = self._clock_ms
             stats = outputs.scheduler_stats
             if stats is not None and stats.prefix_cache_stats is not None:
                 seen = stats.prefix_cache_stats
@@ -170,6 +179,11 @@ class RealRun:
         self.totals["admissions_resumed" if row in self._admitted else "admissions_new"] += 1
         self._admitted.add(row)
         return [ADMIT_WORD, row, hit, *joined(blocks)]
+
+
+def _note(times_ms: Any, row: int, clock_ms: float) -> None:
+    if np.isnan(times_ms[row]):
+        times_ms[row] = clock_ms
 
 
 def joined(blocks_per_group: Iterable[Iterable[int]]) -> list[int]:

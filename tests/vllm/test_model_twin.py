@@ -6,6 +6,7 @@ vLLM builds its own classes on torch's meta device, so that the largest models n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 pytest.importorskip("vllm.v1.core.kv_cache_utils", reason="the real vLLM is not installed here")
 
-from real_configs import DRAWN_FAMILIES, NEEDS_TORCHVISION, draw_config
+from real_configs import DRAWN_FAMILIES, draw_config
 from real_models import CPU_KERNEL_BLOCK_TOKENS, RealModel, real_model
 
 from kvatlas.engine import specs
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.filterwarnings("de
 
 DRAWS_PER_FAMILY = 4
 CATALOGUE_HERE = [
-    name for name, fields in CATALOGUE.items() if fields["model_type"] not in NEEDS_TORCHVISION
+    name for name, fields in CATALOGUE.items() if fields["model_type"] in DRAWN_FAMILIES
 ]
 
 
@@ -59,27 +60,23 @@ def _ours(fields: Mapping[str, Any], **options: Any) -> RealModel:
 
 
 def _options(rng: Random, fields: Mapping[str, Any]) -> dict[str, Any]:
-    # vLLM's CPU kernel for MLA has blocks of 16 tokens, the others take multiples of 32.
+    # vLLM's CPU kernel for MLA has blocks of 16 tokens and one fp8, the others multiples of 32.
+    mla = "kv_lora_rank" in fields
+    dtypes = ("auto", "fp8") if mla else ("auto", "auto", "bfloat16", "fp8", "fp8_e5m2")
     return {
-        "block_size": 16 if "kv_lora_rank" in fields else rng.choice((32, 64, 96, 128)),
-        "kv_dtype": rng.choice(("auto", "auto", "bfloat16", "fp8", "fp8_e5m2")),
+        "block_size": 16 if mla else rng.choice((32, 64, 96, 128)),
+        "kv_dtype": rng.choice(dtypes),
         "tp": rng.choice((1, 1, 2, 4)),
         "caching": rng.random() < 0.7,
         "max_model_len": rng.choice((2048, 4096)),
     }
 
 
-def _allowed(fields: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    if fields["model_type"] == "deepseek_v2" or "kv_lora_rank" in fields:
-        options["kv_dtype"] = "fp8" if options["kv_dtype"].startswith("fp8") else "auto"
-    return options
-
-
 @pytest.mark.parametrize("name", CATALOGUE_HERE)
 def test_catalogue_model_has_the_layers_of_the_real_one(name: str, tmp_path: Path) -> None:
     fields = {key: value for key, value in CATALOGUE[name].items() if key != "source"}
     for tp, kv_dtype in ((1, "auto"), (4, "fp8")):
-        options = {
+        options: dict[str, Any] = {
             "block_size": 16 if "kv_lora_rank" in fields else 32,
             "kv_dtype": kv_dtype,
             "tp": tp if fields["num_attention_heads"] % tp == 0 else 1,
@@ -89,6 +86,32 @@ def test_catalogue_model_has_the_layers_of_the_real_one(name: str, tmp_path: Pat
         assert _ours(fields, **options) == real_model(fields, tmp_path / str(tp), **options)
 
 
+@pytest.mark.parametrize(
+    ("name", "model_type"),
+    [
+        ("mistral-7b", "mistral"),
+        ("gpt-oss-120b", "gpt_oss"),
+        ("llama-4-scout", "llama4_text"),
+        ("deepseek-v3", "deepseek_v3"),
+        ("qwen3-next-80b-a3b", "qwen3_next"),
+        ("minimax-m2.5", "minimax_m2"),
+        ("mixtral-8x7b", "mixtral"),
+    ],
+)
+def test_catalogue_agrees_with_the_class_made_for_that_model(name: str, model_type: str) -> None:
+    """Some configuration classes of transformers have a published model as their defaults."""
+    mapping = import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING
+    published = mapping[model_type]()
+    decided = {
+        key: value
+        for key, value in CATALOGUE[name].items()
+        if key not in ("source", "model_type", "max_position_embeddings")
+        and hasattr(published, key)
+    }
+    assert len(decided) >= 4
+    assert {key: getattr(published, key) for key in decided} == decided
+
+
 @pytest.mark.parametrize("draw", range(DRAWS_PER_FAMILY))
 @pytest.mark.parametrize("family", DRAWN_FAMILIES)
 def test_random_model_has_the_layers_of_the_real_one(
@@ -96,6 +119,6 @@ def test_random_model_has_the_layers_of_the_real_one(
 ) -> None:
     rng = Random(f"{family} {draw}")
     fields = draw_config(rng, family)
-    options = _allowed(fields, _options(rng, fields))
+    options = _options(rng, fields)
     expected = real_model(fields, tmp_path, **options)
     assert _ours(fields, **options) == expected, (fields, options)

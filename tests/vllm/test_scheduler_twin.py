@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 pytest.importorskip("vllm.v1.core.sched.scheduler", reason="the real vLLM is not installed here")
 
-from cases import LARGE, make_case
-from diff import explain
+from cases import LARGE, Case, make_case
+from diff import explain, without_schedule, words_sha256
 from groups import FAMILIES
 from steps import RealRun
-from twin import run_twin
+from twin import TwinRun, run_gliding, run_twin
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
@@ -48,13 +49,14 @@ def compare(family: str, seed: int, volume: Counter[str], *, check: bool) -> Non
         expected.append(words)
         if at >= len(twin.steps) or words != twin.steps[at]:
             pytest.fail(explain(case, expected, twin.steps, at), pytrace=False)
-    totals = real.result()
-    decided = {name: twin.result.decisions[name] for name in totals}
-    free = real.free_queue()
     assert len(twin.steps) == len(expected), case
-    assert decided == totals, case
-    assert twin.free_queue == free, case
-    assert twin.num_cached_blocks == real.num_cached_blocks(), case
+    compare_end(case, real, twin)
+    # Without a listener the twin passes over quiet decoding: nothing may come out differently.
+    gliding = run_gliding(case, checksum=True, check=check)
+    compare_end(case, real, gliding)
+    digest = words_sha256(word for words in expected for word in without_schedule(words))
+    assert gliding.result.decisions["alloc_sha256"] == digest[:16], case
+    compare_end(case, real, run_gliding(case, checksum=False))
     volume["configurations"] += 1
     volume["requests"] += case.workload.num_requests
     volume["rejected requests"] += len(twin.result.rejected)
@@ -62,6 +64,18 @@ def compare(family: str, seed: int, volume: Counter[str], *, check: bool) -> Non
     volume["preemptions"] += real.totals["preemptions"]
     volume["hit tokens"] += real.totals["prefix_hits"] + real.totals["preempted_hits"]
     volume["pool operations"] += sum(real.pool_operations.values())
+
+
+def compare_end(case: Case, real: RealRun, twin: TwinRun) -> None:
+    """Compare totals, the free queue, the number of cached blocks, and each request's times."""
+    totals = real.result()
+    assert {name: twin.result.decisions[name] for name in totals} == totals, case
+    assert twin.free_queue == real.free_queue(), case
+    assert twin.num_cached_blocks == real.num_cached_blocks(), case
+    result = twin.result
+    times = (result.first_scheduled_ms, result.first_token_ms, result.finished_ms)
+    for name, ours, theirs in zip(("scheduled", "token", "done"), times, real.times_ms, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=f"first {name} of {case}")
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -6,12 +6,15 @@ Owns: running a case and keeping its decision stream. Needs no vLLM.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from cases import Case
 from diff import split_steps
 
 from kvatlas.engine.replay import Replay, ReplayResult, free_queue
+
+Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 _MOST_STEPS = 1 << 16
 
@@ -20,7 +23,6 @@ _MOST_STEPS = 1 << 16
 class TwinRun:
     """What the twin decided: the words of each step, the result, and the state at the end."""
 
-    replay: Replay
     steps: list[list[int]]
     result: ReplayResult
     free_queue: list[int]
@@ -28,18 +30,35 @@ class TwinRun:
 
 
 def run_twin(case: Case, *, check: bool = False) -> TwinRun:
-    """Run `case` on the twin; with `check` all its invariants are checked at the end."""
-    pieces: list[np.ndarray[tuple[int], np.dtype[np.uint32]]] = []
+    """Run `case` on the twin step by step; with `check` all its invariants are checked at the end."""
+    pieces: list[Words] = []
     replay = Replay(case.workload, case.config, case.drive, checksum=True, on_words=pieces.append)
-    for _ in replay.slices():
-        assert replay.steps < _MOST_STEPS, f"the twin does not come to an end:\n{case}"
-    if check:
-        replay.check()
-    words = np.concatenate(pieces) if pieces else np.zeros(0, np.uint32)
+    words = _run(replay, case, check, pieces)
     return TwinRun(
-        replay=replay,
         steps=split_steps(words),
         result=replay.result(),
         free_queue=free_queue(replay.engine).tolist(),
         num_cached_blocks=int(replay.engine.pool.info.cached),
     )
+
+
+def run_gliding(case: Case, *, checksum: bool, check: bool = False) -> TwinRun:
+    """Run `case` as users do: without a listener the twin passes over quiet decoding in one go."""
+    replay = Replay(case.workload, case.config, case.drive, checksum=checksum)
+    _run(replay, case, check, [])
+    return TwinRun(
+        steps=[],
+        result=replay.result(),
+        free_queue=free_queue(replay.engine).tolist(),
+        num_cached_blocks=int(replay.engine.pool.info.cached),
+    )
+
+
+def _run(
+    replay: Replay, case: Case, check: bool, pieces: list[Words]
+) -> Words:
+    for _ in replay.slices():
+        assert replay.steps < _MOST_STEPS, f"the twin does not come to an end:\n{case}"
+    if check:
+        replay.check()
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.uint32)

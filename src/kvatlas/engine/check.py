@@ -54,12 +54,14 @@ def _check_index(pool: Pool) -> None:
     cached = {block: key for block, key in enumerate(keys_of) if key != NONE}
     _require(len(cached) == int(pool.info.cached), "the number of cached blocks is wrong")
     group_of, dup_prev = pool.blocks["group"].tolist(), pool.blocks["dup_prev"].tolist()
+    slot_of = pool.blocks["slot"].tolist()
     dup_next, dup_last = pool.blocks["dup_next"].tolist(), pool.blocks["dup_last"].tolist()
     seen: set[int] = set()
     for group in range(pool.slots.shape[0]):
         keys = set()
         slots = pool.slots[group]
-        for block, key in zip(slots["block"].tolist(), slots["key"].tolist(), strict=True):
+        filed = zip(slots["block"].tolist(), slots["key"].tolist(), strict=True)
+        for slot, (block, key) in enumerate(filed):
             if block == NONE:
                 continue
             _require(key not in keys, f"key {key} has two slots in group {group}")
@@ -72,7 +74,8 @@ def _check_index(pool: Pool) -> None:
                 _require(group_of[block] == group, f"block {block} is in another group")
                 _require(dup_prev[block] == before, f"block {block}'s duplicate link")
                 before, block = block, dup_next[block]
-            _require(dup_last[first] == before, f"the last duplicate of key {key}")
+            _require(slot_of[first] == slot, f"block {first} does not know its slot")
+            _require(first == before or dup_last[first] == before, f"last duplicate of {key}")
     _require(seen == set(cached), "a cached block cannot be found by its key")
 
 

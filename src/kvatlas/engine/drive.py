@@ -310,6 +310,9 @@ def _glide(
     """
     requests, state, config = engine.requests, progress.state, engine.config
     running = engine.queue.num_running
+    more = state.next_row < requests.shape[0]
+    if arrivals.timed == 0 and more and engine.queue.num_waiting < arrivals.queue_depth:
+        return  # An admission has made room in the backlog: the next step receives a request first.
     if engine.queue.num_waiting > 0 and running < config.max_num_seqs:
         if step.info.refused_row == NONE or config.hybrid != 0:
             return
@@ -330,7 +333,7 @@ def _glide(
     wasted = _wasted_slots(engine)
     refused = 1 if step.info.refused_row != NONE else 0
     next_arrival = np.inf
-    if arrivals.timed != 0 and state.next_row < requests.shape[0]:
+    if arrivals.timed != 0 and more:
         next_arrival = arrivals.arrival_ms[state.next_row]
     while done < steps and state.scheduled_tokens < last_token and state.clock_ms < next_arrival:
         if sink.mode != 0:

@@ -83,7 +83,8 @@ class ReplayResult:
 
     Attributes:
         decisions: counts under the names of the recorded reference results.
-        sums: integrals over the simulated clock (block-milliseconds and the like), by name.
+        sums: integrals over the simulated clock (block-milliseconds and the like) and counts, by
+            name (`Replay.sums`).
         rejected: rows set aside because no empty pool could serve them.
         blocked_row: the row that blocks the queue for ever, None if none does.
         partial: True when stopped before the end.
@@ -213,6 +214,22 @@ class Replay:
         """Steps done so far."""
         return int(self._progress.state.steps)
 
+    def sums(self) -> dict[str, float]:
+        """Return what has been summed up so far, by name; cheap enough to ask between slices.
+
+        Integrals over the simulated clock end in `_ms`; everything else is a count.
+        """
+        state, totals = self._progress.state, self._progress.totals
+        sums = {
+            name: float(getattr(state, name))
+            for name in d.PROGRESS.names or ()
+            if name.endswith("_ms")
+        }
+        sums |= {name: float(getattr(totals, name)) for name in TOTALS.names or ()}
+        info = self.engine.pool.info
+        sums |= {name: float(getattr(info, name)) for name in ("evictions", "allocations")}
+        return sums
+
     def check(self) -> None:
         """Check every invariant of the engine; O(blocks + requests). Raises InvariantError."""
         check_engine(self.engine)
@@ -244,19 +261,9 @@ class Replay:
             decisions["freelist_sha256"] = hashlib.sha256(
                 free_queue(self.engine).astype("<u4").tobytes()
             ).hexdigest()[:16]
-        sums = {
-            name: float(getattr(state, name))
-            for name in d.PROGRESS.names or ()
-            if name.endswith("_ms")
-        }
-        sums |= {
-            name: float(getattr(totals, name))
-            for name in ("recomputed_tokens", "failed_running", "failed_waiting")
-        }
-        sums["evictions"] = float(self.engine.pool.info.evictions)
         return ReplayResult(
             decisions=decisions,
-            sums=sums,
+            sums=self.sums(),
             rejected=tuple(self._rejected),
             blocked_row=self._blocked,
             partial=self._partial,
@@ -325,11 +332,10 @@ def lay_out(workload: Workload, config: EngineConfig) -> Records:
     return requests
 
 
-def never_fits(workload: Workload, config: EngineConfig) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return (N,) True where a request could not be served by an otherwise empty pool.
+def blocks_needed(workload: Workload, config: EngineConfig) -> I64:
+    """Return (N,) the blocks that each request holds at its end, shared ones included; O(N).
 
-    Its prompt leaves no room for one output token within max_model_len, or prompt and all output but
-    the last token (which is never computed) need more blocks than the pool has.
+    Prompt and all output but the last token, which is never computed, within max_model_len.
     """
     prompt = workload.prompt_tokens.astype(np.int64)
     total = np.minimum(prompt + workload.output_tokens, config.max_model_len) - 1
@@ -341,7 +347,17 @@ def never_fits(workload: Workload, config: EngineConfig) -> np.ndarray[tuple[int
         cap = spec.admission_cap(config.max_in_flight_tokens, config.max_model_len)
         need = -(-tokens // spec.block_size)
         blocks += need if cap is None else np.minimum(need, cap)
-    return (prompt >= config.max_model_len) | (blocks > config.num_blocks - 1)
+    return blocks
+
+
+def never_fits(workload: Workload, config: EngineConfig) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return (N,) True where a request could not be served by an otherwise empty pool.
+
+    Its prompt leaves no room for one output token within max_model_len, or it needs more blocks
+    than the pool has.
+    """
+    too_long = workload.prompt_tokens >= config.max_model_len
+    return too_long | (blocks_needed(workload, config) > config.num_blocks - 1)
 
 
 def free_queue(engine: Engine) -> I64:

@@ -260,8 +260,7 @@ def schedule(engine: Engine, step: Step, totals: Record) -> None:
     step.info.tokens = 0
     step.info.preempted = 0
     step.info.refused_row = NONE
-    if engine.config.hybrid != 0:
-        manager.new_step_starts(engine)
+    manager.new_step_starts(engine)
     threshold = config.long_prefill_token_threshold
     if engine.queue.num_running + engine.queue.num_waiting <= 1:
         threshold = 0

@@ -6,6 +6,7 @@ Owns: the types that describe a model's memory. Leaves to others: reading them f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,16 +71,20 @@ class RecurrentState:
     state_dtype_bytes: int = 2
 
     def page_bytes(self, tp: int = 1) -> int:
-        """Return one rank's bytes of one state. Raises: InputError if `tp` does not divide it."""
+        """Return one rank's bytes of one state.
+
+        Raises:
+            InputError: `tp` ranks that vLLM cannot give whole heads and groups.
+        """
         groups = self.num_groups
-        if self.kind == "mamba2" and groups % tp:
-            # Each rank needs the groups of its heads: too few groups are replicated.
-            groups = tp
+        if self.kind == "mamba2" and groups == 1:
+            groups = tp  # each rank holds a copy of the only group
         channels = self.inner_channels + groups * self.channels_per_group
-        if channels % tp or self.num_heads % tp:
+        if channels % tp or self.num_heads % tp or groups % tp:
+            whole = self.num_heads if groups == tp else math.gcd(self.num_heads, groups)
             raise InputError(
                 "the recurrent layers' heads cannot be divided over the ranks", field="tp",
-                value=tp, remedy=f"use a divisor of {self.num_heads}",
+                value=tp, remedy=f"use a divisor of {whole}",
             )
         conv_bytes = channels // tp * self.conv_tokens * self.conv_dtype_bytes
         return conv_bytes + self.num_heads // tp * self.head_elements * self.state_dtype_bytes

@@ -3,8 +3,10 @@
 Owns: which kind of layers a family has, and the defaults that its configuration class fills in.
 Leaves to others: reading and checking the file (`config_json`), laying the layers out (`layout`).
 
-A family is listed only where real vLLM's layers were compared with ours (tests/vllm). Sources:
-the configuration classes of transformers 5.19 and vllm/model_executor/models (vLLM 0.32.0).
+A family is listed only where the layers of real vLLM's own model class were compared with ours: in
+tests/vllm, except for `qwen3_vl_text` and `qwen3_vl_moe_text`, compared on published configs by
+hand. Sources: the configuration classes of transformers 5.19 and vllm/model_executor/models
+(vLLM 0.32.0).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class Family:
         heads: `num_attention_heads` where missing, 0 if it must be given.
         kv_heads: `num_key_value_heads` where missing, 0 for as many as attention heads.
         head_size: `head_dim` where missing, 0 for hidden size / attention heads.
+        fixed_head_size: `head_dim` is not read: always hidden size / attention heads.
         window: `sliding_window` where missing.
         switched_window: the window counts only where `use_sliding_window` says so.
         window_from_layer: layers from `max_window_layers` on slide.
@@ -40,6 +43,7 @@ class Family:
     heads: int = 0
     kv_heads: int = 0
     head_size: int = 0
+    fixed_head_size: bool = False
     window: int | None = None
     switched_window: bool = False
     window_from_layer: bool = False
@@ -55,6 +59,7 @@ def _qwen(head_size: int = 0) -> Family:
         attention="plain",
         kv_heads=32,
         head_size=head_size,
+        fixed_head_size=not head_size,
         window=4096,
         switched_window=True,
         window_from_layer=True,
@@ -89,7 +94,7 @@ FAMILIES: Mapping[str, Family] = {
         attention="interleaved", full_every=2, kv_heads=8, head_size=64, window=128
     ),
     "granite": Family(attention="interleaved"),
-    "granitemoehybrid": Family(attention="mamba2"),
+    "granitemoehybrid": Family(attention="mamba2", fixed_head_size=True),
     "kimi_k2": Family(attention="mla"),
     "llama": Family(attention="interleaved"),
     "llama4_text": Family(attention="chunked", full_every=4, kv_heads=8, head_size=128),

@@ -95,7 +95,7 @@ def _num_layers(config: Config) -> int:
 
 
 def _head_size(config: Config, family: Family, heads: int) -> int:
-    if config.values.get("head_dim") or family.head_size:
+    if not family.fixed_head_size and (config.values.get("head_dim") or family.head_size):
         return config.count("head_dim", family.head_size)
     if config.values.get("hidden_size") is None:
         raise config.error(

@@ -125,18 +125,28 @@ def pool_from_memory(
         block_size=used_block_size,
         bytes_per_block=block_bytes(groups),
         bytes_per_token=bytes_per_token(facts, kv_dtype, tp=tp),
-        notes=tuple(_notes(facts, groups, tp, block_size, used_block_size)),
+        notes=(
+            *_model_notes(facts, tp, block_size, used_block_size, enable_prefix_caching),
+            *_padding_notes(groups),
+        ),
     )
 
 
-def _notes(
-    facts: ModelFacts, groups: tuple[LayerGroup, ...], tp: int, asked: int, used: int
-) -> list[str]:
+def _model_notes(facts: ModelFacts, tp: int, asked: int, used: int, caching: bool) -> list[str]:
     notes = []
     if used != asked:
         notes.append(
             f"block size {asked} became {used}: in a hybrid model an attention page must hold a "
             "recurrent state"
+        )
+    if caching and facts.recurrent is not None and facts.recurrent.kind == "mamba2":
+        notes.append(
+            "vLLM 0.32 may save one more Mamba-2 state inside a long prefill; the engine here "
+            "keeps states at block ends only"
+        )
+    if "mla" in facts.kinds:
+        notes.append(
+            "vLLM's MLA kernels may require blocks of 32, 64 or 128 tokens, depending on the GPU"
         )
     if tp > 1:
         notes.append(f"bytes are those of one of {tp} tensor-parallel ranks")
@@ -144,6 +154,11 @@ def _notes(
             notes.append("every rank keeps the whole latent vector of MLA")
         elif any(0 < layer.kv_heads < tp for layer in facts.layers):
             notes.append("fewer key-value heads than ranks: the heads are replicated")
+    return notes
+
+
+def _padding_notes(groups: tuple[LayerGroup, ...]) -> list[str]:
+    notes = []
     for number, (group, padding) in enumerate(
         zip(groups, padding_bytes_per_block(groups), strict=True)
     ):

@@ -103,9 +103,7 @@ def by_hand(
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     ids, num_ids = chain_ids(np.array(flat, np.int64), offsets, np.zeros(len(rows), np.int64))
     arrival_s = np.cumsum([row[3] for row in rows])
-    return from_columns(
-        span, outputs_identified, arrival_s, prompt, output, ids, offsets, num_ids
-    )
+    return from_columns(span, outputs_identified, arrival_s, prompt, output, ids, offsets, num_ids)
 
 
 def from_columns(

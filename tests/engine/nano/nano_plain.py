@@ -1,8 +1,8 @@
 """Drives any plain nano-vLLM (the model, or the real one) over a workload, the obvious way.
 
-What comes out, step by step, is what `NanoReplay` gives: the stream of words, and the decisions. The
-rules of the drive are the engine's: before each step the waiting queue is topped up or receives what
-has arrived; whoever can never be served is set aside.
+What comes out, step by step, is what `NanoReplay` gives: the stream of words, and the decisions.
+The rules of the drive are the engine's: before each step the waiting queue is topped up or
+receives what has arrived; whoever can never be served is set aside.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class PlainRun:
             "mean_usage": round(sum(self.usages) / steps, 4),
             "mean_running": round(sum(self.holding) / steps, 2),
             "alloc_sha256": self.sha.hex()[:16],
-            "freelist_sha256": hashlib.sha256(np.array(self.free, "<u4").tobytes()).hexdigest()[:16],
+            "freelist_sha256": hashlib.sha256(_as_bytes(self.free)).hexdigest()[:16],
         }
 
 
 def tokens_of(workload: Workload, row: int) -> tuple[list[int], list[int]]:
-    """Return prompt and output of a row as token ids that are equal exactly where identities are."""
+    """Return prompt and output as token ids that are equal exactly where identities are."""
     span = workload.tokens_per_id
     prompt, output = int(workload.prompt_tokens[row]), int(workload.output_tokens[row])
     covered = 0
@@ -89,10 +89,14 @@ def tokens_of(workload: Workload, row: int) -> tuple[list[int], list[int]]:
 
 
 def drive_plain(
-    engine: PlainNano, workload: Workload, num_blocks: int, block_size: int, drive: DriveConfig
-) -> Iterator[tuple[PlainStep | None, PlainRun]]:
-    """Run to the end; yield each step and the counts so far, and at the end None and the counts."""
-    run = PlainRun()
+    engine: PlainNano,
+    workload: Workload,
+    num_blocks: int,
+    block_size: int,
+    drive: DriveConfig,
+    run: PlainRun,
+) -> Iterator[PlainStep]:
+    """Run to the end; yield each step, fill `run` in."""
     names = (
         "finished steps empty_steps scheduled_tokens preemptions admissions_new admissions_resumed "
         "prefix_queries prefix_hits preempted_queries preempted_hits"
@@ -131,7 +135,7 @@ def drive_plain(
         count["steps"] += 1
         seen = seen or Seen()
         words = _words(count["steps"], seen, before, tables)
-        digest.update(np.array(words, "<u4").tobytes())
+        digest.update(_as_bytes(words))
         words += [SCHEDULED, len(engine.free)]
         words += [word for row, tokens, _ in seen.scheduled for word in (row, tokens)]
         tokens = sum(tokens for _, tokens, _ in seen.scheduled)
@@ -154,15 +158,18 @@ def drive_plain(
         else:
             count["empty_steps"] += 1
             run.rejected.append(engine.drop_first_waiting())
-        yield (
-            PlainStep(
-                words, list(engine.free), engine.tables(), engine.waiting_rows(),
-                engine.running_rows(),
-            ),
-            run,
+        yield PlainStep(
+            words,
+            list(engine.free),
+            engine.tables(),
+            engine.waiting_rows(),
+            engine.running_rows(),
         )
     run.sha, run.free = digest.digest(), list(engine.free)
-    yield None, run
+
+
+def _as_bytes(words: list[int]) -> bytes:
+    return np.array(words, "<u4").tobytes()
 
 
 def _words(

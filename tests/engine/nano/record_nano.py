@@ -2,11 +2,21 @@
 
     git clone https://github.com/GeeeekExplorer/nano-vllm && cd nano-vllm && git checkout COMMIT
     pip install numpy xxhash
-    python tests/engine/nano/record_nano.py PATH_TO_NANO_VLLM [--out FILE] [--trace FILE --blocks N]
+    cd tests/engine/nano && python record_nano.py NANO_VLLM --out fixtures/nano_COMMIT.json
 
-Only nanovllm/engine/{block_manager,scheduler,sequence}.py run; what they import beside each other (the
-package itself, which needs torch, and the configuration, which needs transformers) is stood in for.
-The fixtures hold small generated workloads, a digest of every step's decisions, and the counts.
+for COMMIT bb823b3 and 9e8507e. `nano_conversation.json` is the list of three runs over the public
+conversation trace (a minute or two each), with the case cut down to what is not a default:
+
+    record_nano.py NANO_VLLM --trace mooncake_conversation.jsonl --blocks 1250
+    (the same at 9e8507e with --max-num-batched-tokens 131072; --blocks 12500 --limit 3000)
+
+With `--embed`, our `BlockManager` takes the place of the real one inside the real scheduler
+(bb823b3 only): what comes out must not change by a byte.
+
+Only nanovllm/engine/{block_manager,scheduler,sequence}.py run; what they import beside each other
+(the package itself, which needs torch, and the configuration, which needs transformers) is stood
+in for. The fixtures hold small generated workloads, a digest of every step's decisions, and the
+counts.
 """
 
 from __future__ import annotations
@@ -25,8 +35,9 @@ from typing import Any
 
 from nano_cases import CASES, Case, digest
 from nano_model import Seen
-from nano_plain import drive_plain
+from nano_plain import PlainRun, drive_plain
 
+from kvatlas.engine.nano import BlockManager
 from kvatlas.engine.replay import DriveConfig
 from kvatlas.workload import Workload, load
 
@@ -34,14 +45,19 @@ from kvatlas.workload import Workload, load
 class RealNano:
     """The real scheduler behind the surface of the plain model."""
 
-    def __init__(self, num_blocks: int, block_size: int, max_num_seqs: int, max_tokens: int) -> None:
+    def __init__(
+        self, num_blocks: int, block_size: int, max_num_seqs: int, max_tokens: int
+    ) -> None:
         scheduler = importlib.import_module("nanovllm.engine.scheduler")
         self._sequence: Any = importlib.import_module("nanovllm.engine.sequence").Sequence
         self._sampling: Any = importlib.import_module("nanovllm.sampling_params").SamplingParams
         self._sequence.block_size = block_size
         config = types.SimpleNamespace(
-            max_num_seqs=max_num_seqs, max_num_batched_tokens=max_tokens, eos=-1,
-            num_kvcache_blocks=num_blocks, kvcache_block_size=block_size,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_tokens,
+            eos=-1,
+            num_kvcache_blocks=num_blocks,
+            kvcache_block_size=block_size,
         )
         self.scheduler: Any = scheduler.Scheduler(config)
         self._admissions: dict[int, int] = {}
@@ -130,11 +146,10 @@ def record(case: Case, workload: Workload) -> dict[str, Any]:
         case.num_blocks, case.block_size, case.max_num_seqs, case.max_num_batched_tokens
     )
     drive = DriveConfig(arrivals=case.arrivals, queue_depth=case.queue_depth)
-    steps = []
-    for step, run in drive_plain(real, workload, case.num_blocks, case.block_size, drive):
-        if step is not None:
-            steps.append(digest(step.words))
-    return {"decisions": run.decisions(), "rejected": run.rejected, "steps": "".join(steps)}
+    run = PlainRun()
+    plain = drive_plain(real, workload, case.num_blocks, case.block_size, drive, run)
+    steps = "".join(digest(step.words) for step in plain)
+    return {"decisions": run.decisions(), "rejected": run.rejected, "steps": steps}
 
 
 def columns(workload: Workload) -> dict[str, Any]:
@@ -148,15 +163,21 @@ def columns(workload: Workload) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--trace", help="record the counts on a public trace instead")
     parser.add_argument("--blocks", type=int, default=1250)
     parser.add_argument("--max-num-batched-tokens", type=int, default=16384)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--embed", action="store_true", help="put our BlockManager in")
     args = parser.parse_args()
     commit = import_real(args.checkout)[:7]
+    if args.embed:
+        scheduler: Any = importlib.import_module("nanovllm.engine.scheduler")
+        scheduler.BlockManager = BlockManager
     if args.trace:
         workload = load(args.trace, limit=args.limit)
         case = Case(

@@ -109,16 +109,15 @@ class BlockManagerMachine(RuleBasedStateMachine):
         for seq, model in self.holding:
             assert seq.block_table == model.table
         known = {
-            block for prefix, block in self.model.newest.items()
+            block
+            for prefix, block in self.model.newest.items()
             if self.model.content[block] == prefix
         }
         assert self.manager.num_cached_blocks == len(known)
 
 
 TestBlockManagerMachine = BlockManagerMachine.TestCase
-TestBlockManagerMachine.settings = settings(
-    max_examples=60, stateful_step_count=60, deadline=None
-)
+TestBlockManagerMachine.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 
 
 def computed(manager: BlockManager, seq: Sequence) -> Sequence:

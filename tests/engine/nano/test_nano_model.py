@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nano_cases import by_hand
 from nano_model import ModelNano
-from nano_plain import STEP, drive_plain
+from nano_plain import STEP, PlainRun, drive_plain
 
 from kvatlas.engine.nano import NanoConfig, NanoReplay
 from kvatlas.engine.nano.check import free_block_ids
@@ -29,10 +29,13 @@ def workloads(draw: st.DrawFn) -> tuple[Workload, int]:
     rows = draw(
         st.lists(
             st.tuples(
-                st.lists(st.integers(0, 1), min_size=1, max_size=4), st.integers(1, 30),
-                st.integers(1, 14), st.sampled_from([0.0, 0.0, 0.01, 0.2]),
+                st.lists(st.integers(0, 1), min_size=1, max_size=4),
+                st.integers(1, 30),
+                st.integers(1, 14),
+                st.sampled_from([0.0, 0.0, 0.01, 0.2]),
             ),
-            min_size=1, max_size=14,
+            min_size=1,
+            max_size=14,
         )
     )
     return by_hand(rows, span, outputs_identified=draw(st.booleans())), block_size
@@ -64,12 +67,15 @@ def assert_equal(workload: Workload, config: NanoConfig, drive: DriveConfig) -> 
     replay.check()
     slices = replay.slices(max_steps=1)
     model = ModelNano(
-        config.num_blocks, config.block_size, config.max_num_seqs, config.max_num_batched_tokens,
+        config.num_blocks,
+        config.block_size,
+        config.max_num_seqs,
+        config.max_num_batched_tokens,
         config.rules.chunked_prefill,
     )
-    for step, run in drive_plain(model, workload, config.num_blocks, config.block_size, drive):
-        if step is None:
-            break
+    run = PlainRun()
+    plain = drive_plain(model, workload, config.num_blocks, config.block_size, drive, run)
+    for step in plain:
         next(slices)
         replay.check()
         assert split_steps(seen[-1]) == [step.words]
@@ -77,8 +83,6 @@ def assert_equal(workload: Workload, config: NanoConfig, drive: DriveConfig) -> 
         assert tables_of(replay) == step.tables
         queue = replay.engine.queue
         assert replay.engine.running[: int(queue.num_running)].tolist() == step.running
-    else:
-        raise AssertionError("the model did not end")
     assert next(slices, None) is None
     summed = NanoReplay(workload, config, drive, checksum=True)
     result = summed.run()
@@ -103,13 +107,21 @@ def assert_equal(workload: Workload, config: NanoConfig, drive: DriveConfig) -> 
 )
 @settings(max_examples=150, deadline=None)
 def test_every_step_equals_the_model(
-    drawn: tuple[Workload, int], num_blocks: int, max_num_seqs: int, max_tokens: int,
-    version: str, arrivals: Any, queue_depth: int,
+    drawn: tuple[Workload, int],
+    num_blocks: int,
+    max_num_seqs: int,
+    max_tokens: int,
+    version: str,
+    arrivals: Any,
+    queue_depth: int,
 ) -> None:
     workload, block_size = drawn
     config = NanoConfig(
-        num_blocks=num_blocks, block_size=block_size, max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_tokens, version=version,
+        num_blocks=num_blocks,
+        block_size=block_size,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_tokens,
+        version=version,
     )
     assert_equal(workload, config, DriveConfig(arrivals=arrivals, queue_depth=queue_depth))
 
@@ -125,8 +137,11 @@ def test_thousands_of_operations_equal_the_model(version: str, seed: int) -> Non
         rows.append((ids, int(rng.integers(1, 60)), int(rng.integers(1, 25)), 0.004))
     workload = by_hand(rows, 8, outputs_identified=seed % 2 == 1)
     config = NanoConfig(
-        num_blocks=int(rng.integers(22, 40)), block_size=4, max_num_seqs=5,
-        max_num_batched_tokens=90, version=version,
+        num_blocks=int(rng.integers(22, 40)),
+        block_size=4,
+        max_num_seqs=5,
+        max_num_batched_tokens=90,
+        version=version,
     )
     # WHEN and THEN
     drive = DriveConfig(arrivals="timed" if seed > 1 else "backlog", queue_depth=12)

@@ -31,9 +31,7 @@ def play(
 ) -> tuple[ReplayResult, list[list[int]]]:
     """Replay and return the result and each step's words, less STEP and its number."""
     seen: list[np.ndarray[Any, Any]] = []
-    replay = NanoReplay(
-        workload, NanoConfig(block_size=4, **settings), drive, on_words=seen.append
-    )
+    replay = NanoReplay(workload, NanoConfig(block_size=4, **settings), drive, on_words=seen.append)
     result = replay.run()
     replay.check()
     words = np.concatenate(seen) if seen else np.zeros(0, np.uint32)
@@ -63,7 +61,9 @@ def test_only_the_first_prompt_of_a_step_is_cut() -> None:
 def test_before_chunked_prefill_a_prompt_is_admitted_whole_or_never() -> None:
     result, steps = play(
         requests((1, 7, 1), (2, 5, 1), (3, 6, 1)),
-        num_blocks=9, max_num_batched_tokens=6, version="9e8507e",
+        num_blocks=9,
+        max_num_batched_tokens=6,
+        version="9e8507e",
     )
     assert result.rejected == (0,)
     assert result.decisions["empty_steps"] == 1
@@ -73,9 +73,7 @@ def test_before_chunked_prefill_a_prompt_is_admitted_whole_or_never() -> None:
 
 def test_the_last_sequence_is_preempted_and_waits_first() -> None:
     # GIVEN two running sequences, a full pool, and a third that waits
-    result, steps = play(
-        requests((1, 8, 4), (2, 8, 3), (3, 8, 3)), num_blocks=4, max_num_seqs=2
-    )
+    result, steps = play(requests((1, 8, 4), (2, 8, 3), (3, 8, 3)), num_blocks=4, max_num_seqs=2)
     # WHEN the first needs a block THEN the second loses all of its own, which are reused tail first
     assert steps[1][:3] == [GROW, 0, 3]
     assert steps[1][3:5] == [PREEMPT, 1]
@@ -117,13 +115,15 @@ def test_blocks_that_somebody_holds_need_no_free_ones() -> None:
     assert result.decisions["finished"] == old.decisions["finished"] == 2
 
 
-def test_generated_tokens_are_found_again_after_a_preemption_or_when_identified() -> None:
-    rows: list[Row] = [([1], 4, 9, 0.0), ([1], 13, 1, 0.0)]
-    drive = DriveConfig(queue_depth=1)
+def test_generated_tokens_hit_later_requests_only_when_identified() -> None:
+    # GIVEN a second request whose prompt is the first one's prompt and output, and comes later
+    rows: list[Row] = [([1], 4, 9, 0.0), ([1], 13, 1, 60.0)]
+    drive = DriveConfig(arrivals="timed")
     for identified, hit in ((False, 4), (True, 12)):
         workload = by_hand(rows, 4, outputs_identified=identified)
-        result, _ = play(workload, drive, num_blocks=3 + 1, max_num_seqs=1)
+        result, _ = play(workload, drive, num_blocks=9)
         assert result.decisions["prefix_hits"] == hit
+        assert result.first_scheduled_ms.tolist() == [0.0, 60_000.0]
 
 
 def test_what_never_fits_is_set_aside_and_the_rest_goes_on() -> None:
@@ -234,7 +234,9 @@ def test_uncompiled_it_decides_the_same() -> None:
     told = [
         subprocess.run(
             [sys.executable, "-W", "error", "-c", script],
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
             env={**os.environ, "NUMBA_DISABLE_JIT": off, "PYTHONPATH": str(here)},
         ).stdout
         for off in ("1", "0")

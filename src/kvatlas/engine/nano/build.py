@@ -27,17 +27,17 @@ def make_nano_pool(num_blocks: int) -> Pool:
 
 
 def engine_config(config: NanoConfig, num_requests: int) -> EngineConfig:
-    """Return the engine settings that have a counterpart: what lays out requests and sizes arrays.
+    """Return the engine settings that have a counterpart: they lay out requests and size arrays.
 
-    One block more stands for the null block that nano-vLLM lacks, so that what never fits is the
-    same.
+    One block more stands for the null block that nano-vLLM lacks, so that the same requests never
+    fit. nano-vLLM has no maximum model length: what outgrows the pool bounds the block tables.
     """
     return EngineConfig(
         num_blocks=config.num_blocks + 1,
         block_size=config.block_size,
         max_num_seqs=max(1, min(num_requests, _FIRST_SLOTS)),
         max_num_batched_tokens=config.max_num_batched_tokens,
-        max_model_len=2**31 - 1,
+        max_model_len=min(2**31 - 1, (config.num_blocks + 1) * config.block_size),
     )
 
 

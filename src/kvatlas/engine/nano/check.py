@@ -52,11 +52,11 @@ def check_nano_pool(pool: Pool) -> None:
     cached = {block: key for block, key in enumerate(keys) if key != NONE}
     _require(len(cached) == int(pool.info.cached), "the number of cached blocks is wrong")
     slots = pool.slots[0]
-    found = dict(
-        (block, key)
+    found = {
+        block: key
         for block, key in zip(slots["block"].tolist(), slots["key"].tolist(), strict=True)
         if block != NONE
-    )
+    }
     _require(found == cached, "index and blocks differ")
     _require(len(set(found.values())) == len(found), "a key names two blocks")
 
@@ -76,9 +76,7 @@ def check_nano_engine(engine: Engine) -> None:
         "status and the running queue differ",
     )
     ring, head = engine.waiting.shape[0], int(engine.queue.head)
-    waiting = [
-        int(engine.waiting[(head + i) % ring]) for i in range(int(engine.queue.num_waiting))
-    ]
+    waiting = [int(engine.waiting[(head + i) % ring]) for i in range(int(engine.queue.num_waiting))]
     _require(len(set(waiting)) == len(waiting), "a request waits twice")
     holders = {row for row, slot in enumerate(slot_of) if slot != NONE}
     # A prompt that is computed in chunks waits at the head while it holds its blocks.
@@ -94,7 +92,7 @@ def check_nano_engine(engine: Engine) -> None:
         _require(computed <= length * block_size, f"request {row}: no place for {computed} tokens")
         owners.update(table)
     for block, count in enumerate(engine.pool.blocks["ref_count"].tolist()[:-1]):
-        _require(count == owners[block], f"block {block}: ref count {count}, {owners[block]} owners")
+        _require(count == owners[block], f"block {block}: {count} != {owners[block]} owners")
     free_slots = engine.free_slots[: int(engine.queue.free_slots)].tolist()
     held = [slot_of[row] for row in holders]
     _require(sorted(held + free_slots) == list(range(engine.free_slots.size)), "a slot is lost")

@@ -11,42 +11,62 @@ from __future__ import annotations
 import numpy as np
 
 from kvatlas.engine import drive as d
-from kvatlas.engine import queues
 from kvatlas.engine.nano import scheduler
-from kvatlas.engine.state import NEW_KIND, NONE, REJECTED, Engine, Step
+from kvatlas.engine.nano.waiting import pop_front, push_back
+from kvatlas.engine.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
 from kvatlas.engine.step_time import StepTime, step_ms
 from kvatlas.jit import entry, kernel
 
 NEED_SLOTS = 3
-"""Why `drive` returned, beside `engine.drive`'s reasons: more sequences may come to hold blocks than
-there are slots."""
+"""Why `drive` returned, beside `engine.drive`'s reasons: more may be admitted than has slots."""
+
+
+@kernel
+def _receive(engine: Engine, arrivals: d.Arrivals, progress: d.Progress) -> None:
+    """Move new arrivals into the waiting queue, less those set aside; O(arrivals)."""
+    requests, queue, state = engine.requests, engine.queue, progress.state
+    timed = arrivals.timed != 0
+    num_rows = requests.shape[0]
+    if timed and queue.num_running == 0 and queue.num_waiting == 0 and state.next_row < num_rows:
+        # An idle engine jumps to the next arrival.
+        state.clock_ms = max(state.clock_ms, arrivals.arrival_ms[state.next_row])
+    while state.next_row < num_rows:
+        row = state.next_row
+        if timed:
+            if arrivals.arrival_ms[row] > state.clock_ms:
+                break
+        elif queue.num_waiting >= arrivals.queue_depth:
+            break
+        state.next_row = row + 1
+        if requests[row].status != REJECTED:
+            requests[row].status = WAITING
+            push_back(engine.waiting, queue, row)
 
 
 @kernel
 def _observe(engine: Engine, step: Step, progress: d.Progress, duration_ms: float) -> None:
     """Add one step to the sums; O(sequences that hold blocks)."""
-    requests, state = engine.requests, progress.state
+    requests, queue, state = engine.requests, engine.queue, progress.state
     total = engine.config.num_blocks
     used = total - engine.pool.info.free
-    block_size = engine.groups[0].block_size
-    holding = engine.queue.num_running
+    block_size = engine.config.hash_block
+    holding, waiting = queue.num_running, queue.num_waiting
     # What this step computes is counted as computed: allocated, less computed, is wasted.
     wasted = -step.info.tokens
     for at in range(holding):
-        row = engine.running[at]
-        wasted += engine.tables[0, requests[row].slot].length * block_size - requests[row].computed
-    waiting = engine.queue.num_waiting
+        request = requests[engine.running[at]]
+        wasted += engine.tables[0, request.slot].length * block_size - request.computed
     if waiting > 0:
-        row = queues.first(engine)
-        slot = requests[row].slot
-        if slot != NONE:
+        request = requests[engine.waiting[queue.head]]
+        if request.slot != NONE:
             # A prompt between two chunks holds its blocks, but waits in nano-vLLM's books.
-            wasted += engine.tables[0, slot].length * block_size - requests[row].computed
+            wasted += engine.tables[0, request.slot].length * block_size - request.computed
             holding += 1
             waiting -= 1
     usage = used / total
     state.usage_sum += usage
-    state.peak_usage = max(state.peak_usage, usage)
+    if usage > state.peak_usage:
+        state.peak_usage = usage
     state.running_sum += holding
     state.used_block_ms += used * duration_ms
     state.wasted_slot_ms += wasted * duration_ms
@@ -62,13 +82,11 @@ def _update(engine: Engine, step: Step, progress: d.Progress, chunked_prefill: i
     """Take in the output of `step` and note the times of first and last tokens; O(entries)."""
     clock_ms = progress.state.clock_ms
     times = progress.times
-    for entry in range(step.info.entries):
-        row = step.entries[entry].row
-        if step.entries[entry].sampled != 0 and np.isnan(times[row].first_token_ms):
+    for at in range(step.info.entries):
+        row = step.entries[at].row
+        if step.entries[at].sampled != 0 and np.isnan(times[row].first_token_ms):
             times[row].first_token_ms = clock_ms
-    done = scheduler.postprocess(
-        engine, step, progress.totals, progress.finished, chunked_prefill
-    )
+    done = scheduler.postprocess(engine, step, progress.totals, progress.finished, chunked_prefill)
     for i in range(done):
         times[progress.finished[i]].finished_ms = clock_ms
 
@@ -97,29 +115,31 @@ def drive(
     while state.steps < last_step and state.scheduled_tokens < last_token:
         if sink.mode != 0 and sink.words.shape[0] - sink.used[0] < sink.step_words:
             return d.SLICE_OVER
-        d._receive(engine, arrivals, progress)
+        _receive(engine, arrivals, progress)
         if engine.queue.num_running == 0 and engine.queue.num_waiting == 0:
             if state.next_row >= engine.requests.shape[0]:
                 return d.DONE
             continue
         if engine.queue.free_slots < min(engine.queue.num_waiting, engine.config.max_num_seqs):
             return NEED_SLOTS
-        scheduler.schedule(engine, step, progress.totals, chunked_prefill)
+        scheduler.prefill(engine, step, progress.totals, chunked_prefill)
+        if step.info.entries == 0:
+            scheduler.decode(engine, step, progress.totals)
         state.steps += 1
         tokens = step.info.tokens
         state.scheduled_tokens += tokens
         started_ms = state.clock_ms
         duration_ms = step_ms(step_time, tokens)
         state.clock_ms = started_ms + duration_ms
-        for entry in range(step.info.entries):
-            if step.entries[entry].kind == NEW_KIND:
-                progress.times[step.entries[entry].row].first_scheduled_ms = started_ms
+        for at in range(step.info.entries):
+            if step.entries[at].kind == NEW_KIND:
+                progress.times[step.entries[at].row].first_scheduled_ms = started_ms
         _observe(engine, step, progress, duration_ms)
         if sink.mode != 0:
             d._write_step(engine, step, sink, state.steps)
         if step.info.entries == 0:
             state.empty_steps += 1
-            state.blocked_row = queues.first(engine)
+            state.blocked_row = engine.waiting[engine.queue.head]
             return d.BLOCKED
         _update(engine, step, progress, chunked_prefill)
     return d.SLICE_OVER
@@ -128,6 +148,4 @@ def drive(
 @entry
 def set_aside(engine: Engine) -> None:
     """Take the first waiting request out for good: it can never be served."""
-    row = queues.first(engine)
-    queues.pop_first(engine)
-    engine.requests[row].status = REJECTED
+    engine.requests[pop_front(engine.waiting, engine.queue)].status = REJECTED

@@ -1,4 +1,4 @@
-"""nano-vLLM's BlockManager over the engine's rows: can_allocate, allocate, can_append, and so on.
+"""nano-vLLM's BlockManager over the engine's rows: can_allocate, allocate, append, and so on.
 
 Owns: which blocks a request wants and which keys its blocks publish. Leaves to others: the pool's
 order (`blocks`) and who asks (`scheduler`). Mirrors nanovllm/engine/block_manager.py (see
@@ -6,10 +6,10 @@ order (`blocks`) and who asks (`scheduler`). Mirrors nanovllm/engine/block_manag
 
 Why keys replace the xxhash chain: nano-vLLM names a full block by xxh64(hash of the block before,
 its tokens) and on a hit compares the block's own tokens. That is equality of whole prefixes, by
-induction, unless two different prefixes share a 64-bit hash. `engine.identity.key_at` gives a
-number that is equal exactly when the whole prefix is equal, so both find the same block. (In one
-case 9e8507e answers wrongly and we do not: a dead entry whose block was given the same tokens
-behind another prefix passes its token check. bb823b3 removes dead entries.)
+induction, unless two different prefixes share a 64-bit hash. `engine.identity` gives a number that
+is equal exactly when the whole prefix is equal, so both find the same block. (In one case 9e8507e
+answers wrongly and we do not: a dead entry whose block was given the same tokens behind another
+prefix passes its token check. bb823b3 removes dead entries.)
 """
 
 from __future__ import annotations
@@ -24,105 +24,87 @@ _PIECE = 64
 
 
 @kernel
-def num_blocks(engine: Engine, row: int) -> int:
-    """Return the blocks that hold all tokens of `row`, the last sampled one included."""
-    block_size = engine.groups[0].block_size
-    return int((engine.requests[row].num_tokens + block_size - 1) // block_size)
-
-
-@kernel
 def can_allocate(engine: Engine, row: int, chunked_prefill: int) -> int:
-    """Return how many leading blocks of `row` would hit, or NONE when the pool has too few; O(hits).
+    """Return how many leading blocks of `row` would hit, or NONE when the pool lacks blocks.
 
-    The hits are left in `engine.hits`. With chunked prefill, the last block is never looked up, so
-    that a token is left to compute, and hits that somebody holds need no free block. Before, a full
-    last block hit too, and every block counted.
+    The hits are left in `engine.hits`; O(hits). With chunked prefill, the last block is never
+    looked up, so that a token is left to compute, and hits that somebody holds need no free block.
+    Before, a full last block hit too, and every block counted.
     """
-    block_size = engine.groups[0].block_size
-    wanted = num_blocks(engine, row)
-    free = engine.pool.info.free
-    if chunked_prefill == 0 and free < wanted:
-        return NONE
-    known = wanted - 1 if chunked_prefill != 0 else engine.requests[row].num_tokens // block_size
+    pool, block_size = engine.pool, engine.config.hash_block
+    num_tokens = engine.requests[row].num_tokens
+    wanted = (num_tokens + block_size - 1) // block_size
+    free = pool.info.free
+    known = wanted - 1
+    if chunked_prefill == 0:
+        known = num_tokens // block_size
+        if free < wanted:
+            return NONE
     hits = engine.hits[0]
     found = 0
     while found < known:
         count = min(_PIECE, known - found)
         fill_keys(engine, row, block_size, found, count)
-        run = blocks.find_run(engine.pool, engine.keys, count, hits, found)
+        run = blocks.find_run(pool, engine.keys, count, hits, found)
         found += run
         if run < count:
             break
-    if free < wanted and free < wanted - blocks.num_owned(engine.pool, hits, found):
+    if free < wanted and free < wanted - blocks.num_owned(pool, hits, found):
         return NONE
     return found
 
 
 @kernel
-def allocate(engine: Engine, row: int, num_hits: int, chunked_prefill: int) -> None:
-    """Give `row` a block table: the hits that `can_allocate` left, then new blocks; O(blocks).
-
-    Before chunked prefill, the full blocks are published here, before their tokens are computed.
-    """
-    request = engine.requests[row]
-    block_size = engine.groups[0].block_size
-    wanted = num_blocks(engine, row)
-    engine.queue.free_slots -= 1
-    slot = engine.free_slots[engine.queue.free_slots]
+def allocate(engine: Engine, row: int, num_hits: int) -> None:
+    """Give `row` a block table: the hits that `can_allocate` left, then new blocks; O(blocks)."""
+    request, queue, block_size = engine.requests[row], engine.queue, engine.config.hash_block
+    wanted = (request.num_tokens + block_size - 1) // block_size
+    queue.free_slots -= 1
+    slot = engine.free_slots[queue.free_slots]
     request.slot = slot
     request.computed = num_hits * block_size
     blocks.take(engine.pool, engine.hits[0], num_hits, wanted, engine.table[0, slot], 0)
     engine.tables[0, slot].length = wanted
-    if chunked_prefill == 0:
-        _publish(engine, row, num_hits, request.num_tokens // block_size)
 
 
 @kernel
-def can_append(engine: Engine, row: int) -> bool:
-    """Return whether the pool can hold the last sampled token of `row`; O(1)."""
-    if engine.requests[row].num_tokens % engine.groups[0].block_size != 1:
-        return True
-    return bool(engine.pool.info.free >= 1)
+def append(engine: Engine, row: int) -> bool:
+    """Give `row` one more block when its last token is the first of a block; O(1).
 
-
-@kernel
-def may_append(engine: Engine, row: int) -> None:
-    """Give `row` one more block when its last token is the first of a block; O(1)."""
+    False when that takes a free block and there is none (`can_append`, `may_append` in one).
+    """
     request = engine.requests[row]
-    if request.num_tokens % engine.groups[0].block_size != 1:
-        return
+    if request.num_tokens % engine.config.hash_block != 1:
+        return True
+    if engine.pool.info.free == 0:
+        return False
     length = engine.tables[0, request.slot].length
-    blocks.take(engine.pool, engine.hits[0], 0, length + 1, engine.table[0, request.slot], length)
+    table = engine.table[0, request.slot]
+    blocks.take(engine.pool, engine.hits[0], 0, length + 1, table, length)
     engine.tables[0, request.slot].length = length + 1
+    return True
 
 
 @kernel
 def hash_blocks(engine: Engine, row: int, tokens: int) -> None:
-    """Publish the blocks that `tokens` newly computed tokens of `row` complete; O(blocks completed)."""
-    block_size = engine.groups[0].block_size
-    computed = engine.requests[row].computed
-    if computed % block_size + tokens >= block_size:
-        _publish(engine, row, computed // block_size, (computed + tokens) // block_size)
-
-
-@kernel
-def _publish(engine: Engine, row: int, first: int, stop: int) -> None:
-    block_size = engine.groups[0].block_size
-    slot = engine.requests[row].slot
+    """Publish the blocks that `tokens` more tokens of `row` complete; O(blocks completed)."""
+    request, block_size = engine.requests[row], engine.config.hash_block
+    first = request.computed // block_size
+    stop = (request.computed + tokens) // block_size
     for i in range(first, stop):
         key = key_at(engine, row, (i + 1) * block_size)
-        blocks.publish(engine.pool, key, int(engine.table[0, slot, i]))
+        blocks.publish(engine.pool, key, engine.table[0, request.slot, i])
 
 
 @kernel
 def deallocate(engine: Engine, row: int, preempted: bool) -> None:
     """Take all blocks and the slot from `row`, which waits again or is done; O(blocks)."""
-    request = engine.requests[row]
+    request, queue = engine.requests[row], engine.queue
     slot = request.slot
-    blocks.release(engine.pool, engine.table[0, slot], int(engine.tables[0, slot].length))
+    blocks.release(engine.pool, engine.table[0, slot], engine.tables[0, slot].length)
     engine.tables[0, slot].length = 0
-    engine.free_slots[engine.queue.free_slots] = slot
-    engine.queue.free_slots += 1
+    engine.free_slots[queue.free_slots] = slot
+    queue.free_slots += 1
     request.slot = NONE
     if preempted:
         request.lost = request.computed

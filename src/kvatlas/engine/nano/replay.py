@@ -1,4 +1,4 @@
-"""`NanoReplay`: a workload through the nano-vLLM profile, with the surface of `engine.replay.Replay`.
+"""`NanoReplay`: a workload through the nano-vLLM profile, with the surface of `Replay`.
 
 Owns: setting the engine up as nano-vLLM's and running it in slices. Leaves to others: each step
 (`drive`), the result (`engine.replay`), reports (`kvatlas.report`).

@@ -64,9 +64,10 @@ class Sequence:
         sequence.token_ids = []
         sequence.num_tokens = sequence.num_prompt_tokens = num_tokens
         sequence._identities = list(identities)
-        if len(sequence._identities) < num_tokens // block_size or num_tokens < 1:
+        full_blocks = num_tokens // block_size
+        if len(sequence._identities) < full_blocks or num_tokens < 1:
             raise InputError(
-                f"{num_tokens} tokens need {num_tokens // block_size} identities and 1 token at least",
+                f"{num_tokens} tokens need {full_blocks} identities, and 1 token at least",
                 field="identities",
                 value=len(sequence._identities),
             )

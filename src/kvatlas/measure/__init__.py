@@ -1,0 +1,11 @@
+"""Figures: what the counts, sums and times of a run mean, by the names of the metrics page.
+
+Owns: formulas, units, and saying why a figure is not there. Knows neither the engine nor a view:
+what it measures may come from a replay or from a live server.
+"""
+
+from kvatlas.measure.figures import Figures
+from kvatlas.measure.replay import Conditions, Outcome, measure_replay
+from kvatlas.measure.series import Recorder, Series
+
+__all__ = ["Conditions", "Figures", "Outcome", "Recorder", "Series", "measure_replay"]
