@@ -56,6 +56,7 @@ class Driver:
         else:
             length = rng.randrange(1, self.unit * 12)
             length = -(-length // self.unit) * self.unit if rng.random() < 0.4 else length
+            length = min(length, self.pair.config.max_model_len - 2)
             own = rng.randrange(0, length + 1)
             tokens = rng.choice(self.documents)[: length - own]
             tokens += [rng.randrange(50) for _ in range(length - len(tokens))]
@@ -75,6 +76,10 @@ class Driver:
     def _grow(self) -> None:
         twins = self.rng.choice(self.running)
         left = twins.ours.num_tokens - twins.computed
+        if twins.ours.num_tokens + 1 >= self.pair.config.max_model_len:
+            self.running.remove(twins)
+            self.pair.free(twins)
+            return
         if left == 0:
             twins.append(self.rng.randrange(50))
             left = 1

@@ -41,6 +41,8 @@ U32 = NDArray[np.uint32]
 STEP_WORD, ADMIT_WORD, GROW_WORD, PREEMPT_WORD = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD, 0xFFFFFFFC
 GROUP_WORD, SCHEDULED_WORD = 0xFFFFFFFB, 0xFFFFFFFA
 
+_NO_ROW = 1 << 62
+
 # Why `drive` returned.
 DONE, SLICE_OVER, BLOCKED = range(3)
 
@@ -109,7 +111,7 @@ def _put_blocks(engine: Engine, sink: Sink, group: int, slot: int, first: int) -
 
 
 @kernel
-def _write_step(engine: Engine, step: Step, sink: Sink, number: int) -> None:
+def write_step(engine: Engine, step: Step, sink: Sink, number: int) -> None:
     """Append the decisions of one step in the order of the recorded checksums."""
     requests, tables = engine.requests, engine.tables
     num_groups = engine.groups.shape[0]
@@ -147,7 +149,7 @@ def _write_step(engine: Engine, step: Step, sink: Sink, number: int) -> None:
     if count > 0:
         last = NONE
         for _ in range(count):
-            smallest = np.iinfo(np.int32).max
+            smallest = _NO_ROW
             for i in range(count):
                 row = step.preempted[i]
                 if last < row < smallest:
@@ -407,7 +409,7 @@ def drive(
                 progress.times[step.entries[entry].row].first_scheduled_ms = started_ms
         _observe(engine, step, progress, duration_ms)
         if sink.mode != 0:
-            _write_step(engine, step, sink, state.steps)
+            write_step(engine, step, sink, state.steps)
         blocked = NONE
         if tokens == 0 or step.info.preempted > 0:
             blocked = _blocked_row(engine, step, pending, progress)

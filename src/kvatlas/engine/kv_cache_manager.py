@@ -13,7 +13,7 @@ from kvatlas.engine import entries
 from kvatlas.engine.check import check_engine
 from kvatlas.engine.request import Request
 from kvatlas.engine.rows import Rows
-from kvatlas.engine.specs import EngineConfig
+from kvatlas.engine.specs import CrossAttentionSpec, EngineConfig
 from kvatlas.engine.state import NONE, RUNNING, WAITING
 from kvatlas.errors import InputError
 
@@ -89,6 +89,12 @@ class KVCacheManager:
         """
         if num_new_tokens < 1:
             raise InputError("must be at least 1", field="num_new_tokens", value=num_new_tokens)
+        end = request.num_computed_tokens + num_new_computed_tokens + num_new_tokens
+        if end > self.config.max_model_len:
+            raise InputError(
+                "the tokens end beyond max_model_len", field="num_new_tokens", value=num_new_tokens,
+                remedy=f"max_model_len is {self.config.max_model_len}",
+            )
         row = self._rows.row(request)
         engine = self._engine
         record = engine.requests[row]
@@ -123,8 +129,16 @@ class KVCacheManager:
 
     def cache_blocks(self, request: Request, num_computed_tokens: int) -> None:
         """Cache the blocks that the first `num_computed_tokens` tokens fill."""
+        row = self._rows.row(request)
+        slot = int(self._engine.requests[row].slot)
+        held = 0 if slot == NONE else self._held_tokens(slot)
+        if not 0 <= num_computed_tokens <= min(held, request.num_tokens):
+            raise InputError(
+                "more tokens than the request has slots for", field="num_computed_tokens",
+                value=num_computed_tokens, remedy="allocate_slots comes first",
+            )
         if self.config.enable_prefix_caching:
-            entries.cache_request(self._engine, self._rows.row(request), num_computed_tokens)
+            entries.cache_request(self._engine, row, num_computed_tokens)
 
     def free(self, request: Request) -> None:
         """Take all blocks from the request, last block first, and forget it. O(blocks)."""
@@ -153,6 +167,18 @@ class KVCacheManager:
     def check(self) -> None:
         """Check every invariant. O(blocks + requests). Raises InvariantError."""
         check_engine(self._engine)
+
+    def _held_tokens(self, slot: int) -> int:
+        """Tokens that every group has slots for (cross attention holds encoder tokens)."""
+        lengths = self._engine.tables["length"][:, slot].tolist()
+        return min(
+            (
+                length * spec.block_size
+                for length, spec in zip(lengths, self.config.groups, strict=True)
+                if not isinstance(spec, CrossAttentionSpec)
+            ),
+            default=0,
+        )
 
     def _empty(self) -> KVCacheBlocks:
         return KVCacheBlocks(tuple(() for _ in self.config.groups))

@@ -143,8 +143,8 @@ def _usage(
     figures.ratio(
         "usage.time_weighted", sums["used_block_ms"] / conditions.usable_blocks, span_ms, _NO_CLOCK
     )
-    figures.ratio("queue.mean_running", sums["running_ms"], span_ms, _NO_CLOCK)
-    figures.ratio("queue.mean_waiting", sums["waiting_ms"], span_ms, _NO_CLOCK)
+    figures.ratio("running.time_weighted", sums["running_ms"], span_ms, _NO_CLOCK)
+    figures.ratio("queue.length_time_weighted", sums["waiting_ms"], span_ms, _NO_CLOCK)
     figures.put("queue.head_refused_s", sums["refused_ms"] / 1e3)
     figures.ratio("queue.head_refused_share", sums["refused_ms"], span_ms, _NO_CLOCK)
     figures.lack(

@@ -136,7 +136,7 @@ def drive(
                 progress.times[step.entries[at].row].first_scheduled_ms = started_ms
         _observe(engine, step, progress, duration_ms)
         if sink.mode != 0:
-            d._write_step(engine, step, sink, state.steps)
+            d.write_step(engine, step, sink, state.steps)
         if step.info.entries == 0:
             state.empty_steps += 1
             state.blocked_row = engine.waiting[engine.queue.head]

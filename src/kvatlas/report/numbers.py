@@ -1,0 +1,59 @@
+"""Numbers as people read them: the same in every view.
+
+Owns: digits, separators, units. Never rounds a share that is not 0 or 1 to 0% or 100%.
+"""
+
+from __future__ import annotations
+
+__all__ = ["count", "percent", "rate", "seconds"]
+
+_LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def count(number: float) -> str:
+    """Return a whole number with separators, or a mean with one decimal: "12,031", "3.4"."""
+    if isinstance(number, int) or float(number).is_integer():
+        return f"{int(number):,}"
+    return f"{number:,.1f}" if abs(number) >= 0.05 else f"{number:.2g}"
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 as a percentage with three digits or so: "14.4%", "0.031%"."""
+    if share in (0, 1):
+        return f"{share:.0%}"
+    hundred = 100 * share
+    for digits in (1, 2, 3, 4):
+        text = f"{hundred:.{digits}f}"
+        if abs(float(text)) >= 10 ** (1 - digits) and float(text) != 100:
+            return f"{text}%"
+    return "<0.001%" if hundred < 50 else ">99.99%"
+
+
+def rate(per_s: float) -> str:
+    """Return a number per second, shortened: "183 M"."""
+    for size, letter in _LARGE:
+        if per_s >= size:
+            scaled = per_s / size
+            return f"{scaled:.0f} {letter}" if scaled >= 99.5 else f"{scaled:.2g} {letter}"
+    return f"{per_s:.0f}"
+
+
+def seconds(span_s: float) -> str:
+    """Return a span of time in a fitting unit: "350 ms", "1.24 s", "13 min 20 s", "2 h 5 min"."""
+    if span_s == 0:
+        return "0 s"
+    if span_s < 0.9995e-3:
+        return f"{span_s * 1e6:.3g} µs"
+    if span_s < 0.9995:
+        return f"{span_s * 1e3:.3g} ms"
+    if span_s < 99.95:
+        return f"{span_s:.3g} s"
+    whole = round(span_s)
+    if whole < 3600:
+        return _pair(whole, 60, "min", "s")
+    return _pair(round(whole / 60), 60, "h", "min")
+
+
+def _pair(number: int, size: int, large: str, small: str) -> str:
+    first, rest = divmod(number, size)
+    return f"{first:,} {large} {rest} {small}" if rest else f"{first:,} {large}"
