@@ -31,17 +31,12 @@ step = 0
 while scheduler.has_requests():
     step += 1
     output = scheduler.schedule()
-    for name in output.scheduled_new:
-        print(
-            f"step {step:3}: {name} starts, {output.num_computed_tokens[name]} tokens from the cache, "
-            f"blocks {output.block_tables[name][0]}"
-        )
+    for name, hit in output.num_computed_tokens.items():
+        verb = "starts" if name in output.scheduled_new else "resumes"
+        blocks = output.block_tables[name][0]
+        print(f"step {step:3}: {name} {verb}, {hit} tokens from the cache, blocks {blocks}")
     for name in output.preempted:
         print(f"step {step:3}: {name} gives its blocks back")
-    for name in output.scheduled_resumed:
-        print(
-            f"step {step:3}: {name} resumes, {output.num_computed_tokens[name]} tokens from the cache"
-        )
     sampled = run_model(output.block_tables, output.sampling)
     for request in scheduler.update_from_output(output, sampled):
         print(f"step {step:3}: {request.request_id} is done, pool {scheduler.usage:.0%} in use")

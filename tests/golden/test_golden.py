@@ -1,7 +1,7 @@
 """Recorded decisions of the real vLLM, replayed on the twin without vLLM.
 
-The fixtures' workloads are generated and small; `record.py` says how they were made. A failure shows
-the first differing step side by side, as long as it is among the steps recorded in clear.
+The fixtures' workloads are generated and small; `record.py` says how they were made. A failure
+shows the first differing step side by side, as long as it is among the steps recorded in clear.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def test_every_recording_is_compared() -> None:
 
 @pytest.mark.parametrize("name", _SETTINGS)
 def test_scheduler_decides_as_recorded(name: str) -> None:
-    # GIVEN the trace WHEN the twin serves it THEN all counts, all block ids and the free queue agree
+    # GIVEN the trace WHEN the twin serves it THEN counts, block ids and the free queue agree
     recorded = _recorded(name)
     config = EngineConfig(num_blocks=recorded["num_blocks"], **_SETTINGS[name])
     for setting in ("max_num_seqs", "policy", "watermark"):

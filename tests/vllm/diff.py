@@ -99,9 +99,7 @@ def _runs(blocks: list[int]) -> str:
             end += 1
         length = end - at
         if length > 2:
-            parts.append(
-                f"{blocks[at]}-{blocks[end - 1]}" if step else f"{blocks[at]}x{length}"
-            )
+            parts.append(f"{blocks[at]}-{blocks[end - 1]}" if step else f"{blocks[at]}x{length}")
         else:
             parts += [str(block) for block in blocks[at:end]]
         at = end

@@ -119,4 +119,4 @@ FAMILIES: dict[str, Family] = {
     "coprime sizes": _draw_coprime,
     "many": _draw_many,
 }
-"""Family name -> (random numbers, block size) -> (groups, whether vLLM can cache their prefixes)."""
+"""Family name -> (random numbers, block size) -> (groups, whether vLLM can cache prefixes)."""

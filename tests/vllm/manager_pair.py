@@ -67,9 +67,7 @@ class Pair:
             cache_salt=salt or None,
             block_hasher=self._hasher,
         )
-        ours = Request(
-            name, tokens, 1 << 20, cache_salt=salt, num_encoder_tokens=encoder_tokens
-        )
+        ours = Request(name, tokens, 1 << 20, cache_salt=salt, num_encoder_tokens=encoder_tokens)
         return Twins(real, ours)
 
     def admit(self, twins: Twins, chunk: int, *, must_fit: bool, others_run: bool) -> bool:

@@ -2,8 +2,9 @@
 
 Owns: arrivals, the two-deep pipeline of async scheduling, the stand-in for the model, and writing
 each SchedulerOutput in the words of our decision stream. The rules are those of `kvatlas`'s driver:
-before each step the waiting queue is topped up (backlog) or receives what has arrived (timed), every
-request whose prefill is complete samples one token, an idle timed engine jumps to the next arrival.
+before each step the waiting queue is topped up (backlog) or receives what has arrived (timed),
+every request whose prefill is complete samples one token, an idle timed engine jumps to the next
+arrival.
 """
 
 from __future__ import annotations

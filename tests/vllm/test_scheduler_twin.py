@@ -1,7 +1,7 @@
 """The twin against the real vLLM Scheduler: every decision of every step, on random cases.
 
-Run by `make test-vllm` in an environment that holds vllm 0.32.0. A failure prints the case as a line
-that makes it again, and the first differing step side by side.
+Run by `make test-vllm` in an environment that holds vllm 0.32.0. A failure prints the case as a
+line that makes it again, and the first differing step side by side.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ def compare_end(case: Case, real: RealRun, twin: TwinRun) -> None:
     assert twin.num_cached_blocks == real.num_cached_blocks(), case
     result = twin.result
     times = (result.first_scheduled_ms, result.first_token_ms, result.finished_ms)
-    for name, ours, theirs in zip(("scheduled", "token", "done"), times, real.times_ms, strict=True):
-        np.testing.assert_array_equal(ours, theirs, err_msg=f"first {name} of {case}")
+    names = ("first scheduled", "first token", "finished")
+    for name, ours, theirs in zip(names, times, real.times_ms, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}: {case}")
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -30,7 +30,7 @@ class TwinRun:
 
 
 def run_twin(case: Case, *, check: bool = False) -> TwinRun:
-    """Run `case` on the twin step by step; with `check` all its invariants are checked at the end."""
+    """Run `case` on the twin step by step; `check` checks all its invariants at the end."""
     pieces: list[Words] = []
     replay = Replay(case.workload, case.config, case.drive, checksum=True, on_words=pieces.append)
     words = _run(replay, case, check, pieces)
@@ -54,9 +54,7 @@ def run_gliding(case: Case, *, checksum: bool, check: bool = False) -> TwinRun:
     )
 
 
-def _run(
-    replay: Replay, case: Case, check: bool, pieces: list[Words]
-) -> Words:
+def _run(replay: Replay, case: Case, check: bool, pieces: list[Words]) -> Words:
     for _ in replay.slices():
         assert replay.steps < _MOST_STEPS, f"the twin does not come to an end:\n{case}"
     if check:

@@ -1,0 +1,44 @@
+"""The app: its verbs and the flags that all of them share.
+
+Owns: what is registered under which name. A new verb is one file and one line here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kvatlas.cli import replay, traces
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="kvatlas",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("replay")(replay.replay)
+app.add_typer(traces.app, name="traces")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from kvatlas.cli.version import version
+
+        typer.echo(f"kvatlas {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _kvatlas(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """See, replay and plan the KV-cache memory of LLM servers."""

@@ -1,0 +1,73 @@
+"""Files that a command writes: whole or not at all.
+
+Owns: checking a path before the work begins, and replacing a file in one step. Leaves to others:
+what is in it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from kvatlas.errors import InputError
+
+__all__ = ["STDOUT", "require_writable", "write_atomically", "write_output"]
+
+STDOUT = "-"
+
+
+def require_writable(path: str, flag: str) -> None:
+    """Check before a long run that `path` can be written after it. Raises: InputError."""
+    if path == STDOUT:
+        return
+    target = Path(path)
+    if not path or target.is_dir():
+        raise InputError("not a file's path", field=flag, value=path, remedy="name a file")
+    folder = target.parent
+    if not folder.is_dir():
+        raise InputError(
+            "no such directory", file=str(folder), field=flag, remedy="make it first"
+        )
+    if not os.access(target if _is_special(target) else folder, os.W_OK):
+        raise InputError("permission denied", file=path, field=flag, remedy="choose another path")
+
+
+def write_output(path: str, content: bytes, flag: str) -> None:
+    """Write to the file `path`, or to standard output for "-". Raises: InputError."""
+    if path == STDOUT:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+        return
+    try:
+        write_atomically(Path(path), content)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written: {error.strerror or error}",
+            file=path,
+            field=flag,
+            remedy="choose another path",
+        ) from error
+
+
+def write_atomically(target: Path, content: bytes) -> None:
+    """Put `content` at `target` in one step: a reader sees the old file or the new one.
+
+    A link stays a link; a device or pipe is written to as it is. Raises: OSError.
+    """
+    if _is_special(target):
+        target.write_bytes(content)
+        return
+    target = target.resolve()
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("xb") as out:
+            out.write(content)
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _is_special(target: Path) -> bool:
+    return target.exists() and not target.is_file()
