@@ -101,8 +101,15 @@ class NaiveManager:
         return hits
 
     def allocate(
-        self, name: str, tokens: Sequence[int], computed: int, new: int, hits: Sequence[int],
-        *, must_fit: bool = False, watermark: bool = False,
+        self,
+        name: str,
+        tokens: Sequence[int],
+        computed: int,
+        new: int,
+        hits: Sequence[int],
+        *,
+        must_fit: bool = False,
+        watermark: bool = False,
     ) -> list[int] | None:
         pool, size = self.pool, self.block_size
         held = self.tables.get(name, [])

@@ -33,9 +33,7 @@ def full(page: int = 1024, block_size: int = 16, **more: Any) -> FullAttentionSp
 
 
 def sliding(page: int = 1024, block_size: int = 16, window: int = 128) -> SlidingWindowSpec:
-    return SlidingWindowSpec(
-        block_size=block_size, page_size_bytes=page, sliding_window=window
-    )
+    return SlidingWindowSpec(block_size=block_size, page_size_bytes=page, sliding_window=window)
 
 
 def mamba(page: int = 1024, block_size: int = 16, **more: Any) -> MambaSpec:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.engine.naive_pool import NaiveManager
+from tests.engine.profiles import EXAMPLES, STEPS
 
 from kvatlas.engine import EngineConfig, KVCacheManager, Request
 from kvatlas.engine.replay import free_queue
-from tests.engine.naive_pool import NaiveManager
-from tests.engine.profiles import EXAMPLES, STEPS
 
 
 class ManagerMachine(RuleBasedStateMachine):
@@ -22,8 +22,11 @@ class ManagerMachine(RuleBasedStateMachine):
     )
     def start(self, num_blocks: int, block_size: int, watermark: float) -> None:
         config = EngineConfig(
-            num_blocks=num_blocks, block_size=block_size, watermark=watermark,
-            max_num_seqs=16, max_model_len=128,
+            num_blocks=num_blocks,
+            block_size=block_size,
+            watermark=watermark,
+            max_num_seqs=16,
+            max_model_len=128,
         )
         self.ours = KVCacheManager(config, secret=b"test")
         self.naive = NaiveManager(num_blocks, block_size, int(watermark * num_blocks))
@@ -37,9 +40,7 @@ class ManagerMachine(RuleBasedStateMachine):
         chunk=st.integers(1, 40),
         must_fit=st.booleans(),
     )
-    def admit(
-        self, shared: int, family: int, own: list[int], chunk: int, must_fit: bool
-    ) -> None:
+    def admit(self, shared: int, family: int, own: list[int], chunk: int, must_fit: bool) -> None:
         if len(self.requests) == 16:
             return
         prompt = [family * 100 + i for i in range(shared)] + own
@@ -55,9 +56,7 @@ class ManagerMachine(RuleBasedStateMachine):
         ours = self.ours.allocate_slots(
             request, new, hit, blocks, full_sequence_must_fit=must_fit, has_scheduled_reqs=busy
         )
-        naive = self.naive.allocate(
-            name, prompt, 0, new, hits, must_fit=must_fit, watermark=busy
-        )
+        naive = self.naive.allocate(name, prompt, 0, new, hits, must_fit=must_fit, watermark=busy)
         assert (None if ours is None else list(ours.blocks[0])) == naive
         if ours is None:
             self.ours.free(request)
@@ -78,9 +77,7 @@ class ManagerMachine(RuleBasedStateMachine):
             request.append_output_token_ids(token)
         new = min(chunk, request.num_tokens - computed)
         ours = self.ours.allocate_slots(request, new)
-        naive = self.naive.allocate(
-            request.request_id, request.all_token_ids, computed, new, []
-        )
+        naive = self.naive.allocate(request.request_id, request.all_token_ids, computed, new, [])
         assert (None if ours is None else list(ours.blocks[0])) == naive
         if ours is not None:
             request.num_computed_tokens = computed + new

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-
-from kvatlas.engine import BlockPool
 from tests.engine.naive_pool import NaivePool
 from tests.engine.profiles import EXAMPLES, STEPS
+
+from kvatlas.engine import BlockPool
 
 
 class PoolMachine(RuleBasedStateMachine):

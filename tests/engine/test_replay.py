@@ -46,7 +46,7 @@ def test_gliding_equals_stepping() -> None:
 
 
 def test_a_request_that_never_fits_is_set_aside() -> None:
-    """GIVEN a request larger than the pool WHEN replayed THEN it is reported and the rest served."""
+    """GIVEN a request larger than the pool WHEN replayed THEN it is reported, the rest served."""
     workload = conversation(50)
     biggest = int(np.argmax(workload.prompt_tokens))
     blocks = int(workload.prompt_tokens[biggest] // 16)

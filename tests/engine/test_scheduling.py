@@ -6,11 +6,11 @@ import random
 
 import numpy as np
 import pytest
+from tests.engine.profiles import EXAMPLES
 
 from kvatlas.engine import DriveConfig, EngineConfig, Replay, Request, Scheduler
 from kvatlas.errors import InputError
 from kvatlas.workload.model import Workload
-from tests.engine.profiles import EXAMPLES
 
 BLOCK = 4
 

@@ -39,8 +39,9 @@ _DTYPES = {
 class Golden:
     """What was recorded: the inputs, the totals, the stream's digest and its first steps.
 
-    `stream_sha256` covers the words of all steps as little-endian 32-bit numbers, `first_steps`
-    holds the words of the first `SHOWN_STEPS` of them, `totals` has the names of
+    `stream_sha256` covers the words of all steps as little-endian 32-bit numbers, `alloc_sha256`
+    (16 digits, as `freelist_sha256`) the same without free blocks and scheduled tokens,
+    `first_steps` holds the words of the first `SHOWN_STEPS` steps, `totals` has the names of
     `ReplayResult.decisions`.
     """
 
@@ -51,9 +52,11 @@ class Golden:
     drive: DriveConfig
     rejected: tuple[int, ...]
     totals: dict[str, int | float | str]
+    freelist_sha256: str
     num_cached_blocks: int
     num_steps: int
     stream_sha256: str
+    alloc_sha256: str
     first_steps: list[list[int]]
 
     def __str__(self) -> str:

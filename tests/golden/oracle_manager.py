@@ -34,9 +34,9 @@ _COUNTS = (
 
 
 class Drive(NamedTuple):
-    """Where the driver stands: `count` by the names above, the alive rows, the words so far."""
+    """Where the driver stands: `counts` by the names above, the alive rows, the words so far."""
 
-    count: np.ndarray[Any, np.dtype[np.int64]]
+    counts: np.ndarray[Any, np.dtype[np.int64]]
     alive: np.ndarray[Any, np.dtype[np.int64]]
     words: np.ndarray[Any, np.dtype[np.uint32]]
     concurrency: int
@@ -44,21 +44,21 @@ class Drive(NamedTuple):
 
 @inlined
 def _put(drive: Drive, word: int) -> None:
-    drive.words[drive.count[USED]] = word
-    drive.count[USED] += 1
+    drive.words[drive.counts[USED]] = word
+    drive.counts[USED] += 1
 
 
 @kernel
 def _free_oldest(engine: Engine, drive: Drive) -> None:
-    manager.free(engine, drive.alive[drive.count[HEAD]])
-    drive.count[HEAD] += 1
-    drive.count[FREES] += 1
+    manager.free(engine, drive.alive[drive.counts[HEAD]])
+    drive.counts[HEAD] += 1
+    drive.counts[FREES] += 1
 
 
 @kernel
 def _admit(engine: Engine, drive: Drive, row: int) -> bool:
     """Give `row` slots for its whole prompt, freeing others while there are none."""
-    count = drive.count
+    count = drive.counts
     prompt = int(engine.requests[row].prompt)
     while True:
         hit, _ = find_longest_cache_hit(engine, row, prompt - 1)
@@ -92,7 +92,7 @@ def _admit(engine: Engine, drive: Drive, row: int) -> bool:
 @kernel
 def _decode(engine: Engine, drive: Drive, row: int) -> None:
     """Append the answer's tokens; the last one is never computed."""
-    count, requests = drive.count, engine.requests
+    count, requests = drive.counts, engine.requests
     slot = requests[row].slot
     requests[row].num_tokens += 1
     done = 1
@@ -119,7 +119,7 @@ def _decode(engine: Engine, drive: Drive, row: int) -> None:
 @kernel
 def _serve(engine: Engine, drive: Drive, room: int) -> None:
     """Serve request after request while `room` words are left for the next one."""
-    count = drive.count
+    count = drive.counts
     num_rows = engine.requests.shape[0]
     while count[ROW] < num_rows and drive.words.shape[0] - count[USED] >= room:
         row = count[ROW]
@@ -150,17 +150,17 @@ def drive_manager(
     engine.requests["slot"][:] = NONE
     room = engine.table.shape[2] + 8
     drive = Drive(
-        count=np.zeros(len(_COUNTS), np.int64),
+        counts=np.zeros(len(_COUNTS), np.int64),
         alive=np.zeros(workload.num_requests, np.int64),
         words=np.zeros(max(1 << 20, room), np.uint32),
         concurrency=concurrency,
     )
     digest = hashlib.sha256()
-    while drive.count[ROW] < workload.num_requests:
+    while drive.counts[ROW] < workload.num_requests:
         _serve(engine, drive, room)
-        digest.update(drive.words[: drive.count[USED]].astype("<u4", copy=False).data)
-        drive.count[USED] = 0
-    counts: dict[str, int | str] = dict(zip(_COUNTS, drive.count.tolist(), strict=True))
+        digest.update(drive.words[: drive.counts[USED]].astype("<u4", copy=False).data)
+        drive.counts[USED] = 0
+    counts: dict[str, int | str] = dict(zip(_COUNTS, drive.counts.tolist(), strict=True))
     info = engine.pool.info
     counts["prefill_calls"] = counts["lookups"]
     counts["requests"] = workload.num_requests - int(counts["skipped"])

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vllm"))
 
 import vllm
 from cases import Case, make_case
-from diff import words_sha256
+from diff import without_schedule, words_sha256
 from fixture import FOLDER, SHOWN_STEPS, Golden, write
 from groups import FAMILIES
 from steps import RealRun
@@ -47,9 +47,11 @@ def record(name: str, case: Case) -> tuple[Golden, int]:
         drive=case.drive,
         rejected=tuple(rejected),
         totals=run.result(),
+        freelist_sha256=words_sha256(run.free_queue())[:16],
         num_cached_blocks=run.num_cached_blocks(),
         num_steps=len(steps),
         stream_sha256=words_sha256(word for words in steps for word in words),
+        alloc_sha256=words_sha256(w for words in steps for w in without_schedule(words))[:16],
         first_steps=steps[:SHOWN_STEPS],
     )
     hits = totals["prefix_hits"] + totals["preempted_hits"]

@@ -1,7 +1,7 @@
-"""Our public Scheduler, as somebody would embed it, against vLLM's: tokens, stops and aborts.
+"""Our public Scheduler, embedded, against vLLM's: tokens, stops and aborts, step by step.
 
-The replay's driver is compared in `test_scheduler_twin`; here requests come and go at any step, some
-end early with a stop token and some are aborted while they wait, run, or have output in flight.
+The replay's driver is compared in `test_scheduler_twin`; here requests come and go at any step,
+some end early with a stop token and some are aborted: waiting, running, or with output in flight.
 """
 
 from __future__ import annotations

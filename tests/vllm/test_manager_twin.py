@@ -44,7 +44,7 @@ class Driver:
         if self.running:
             options += [self._grow] * 12 + [self._cache, self._finish, self._preempt]
         else:
-            options += [lambda: self.pair.reset() and None]
+            options += [self._reset]
         self.rng.choice(options)()
         for twins in self.running[-1:]:
             self.pair.same_tables(twins)
@@ -89,6 +89,9 @@ class Driver:
     def _cache(self) -> None:
         twins = self.rng.choice(self.running)
         self.pair.cache(twins, self.rng.choice((twins.computed, max(0, twins.computed - 1))))
+
+    def _reset(self) -> None:
+        assert self.pair.reset()
 
     def _finish(self) -> None:
         self.pair.free(self.running.pop(self.rng.randrange(len(self.running))))

@@ -35,6 +35,12 @@ class Stopwatch:
         self.stages: dict[str, float] = {}
         self._compiler = _CompileClock()
 
+    def __enter__(self) -> Stopwatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._compiler.stop()
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time of the block to the stage `name`."""
@@ -76,6 +82,7 @@ class _CompileClock:
         self._depth = 0
         self._began = 0.0
         self._told = False
+        self._listener: Any = None
 
     def watch(self) -> None:
         from numba.core import event
@@ -89,7 +96,15 @@ class _CompileClock:
             def on_end(self, event: Any) -> None:
                 clock.end()
 
-        event.register("numba:compile", Listener())
+        self._listener = Listener()
+        event.register("numba:compile", self._listener)
+
+    def stop(self) -> None:
+        if self._listener is not None:
+            from numba.core import event
+
+            event.unregister("numba:compile", self._listener)
+            self._listener = None
 
     def start(self) -> None:
         self._depth += 1

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from kvatlas.engine.block_hashing import BlockHasher
     from kvatlas.engine.block_pool import BlockPool, KVCacheBlock
     from kvatlas.engine.kv_cache_manager import KVCacheBlocks, KVCacheManager
-    from kvatlas.engine.replay import DriveConfig, Replay, ReplayResult
+    from kvatlas.engine.replay import Replay
     from kvatlas.engine.request import Request
+    from kvatlas.engine.results import DriveConfig, ReplayResult
     from kvatlas.engine.scheduling import Scheduler, SchedulerOutput
     from kvatlas.engine.specs import (
         ChunkedLocalAttentionSpec,
@@ -30,7 +31,7 @@ _HOME = {
     "BlockPool": "block_pool",
     "ChunkedLocalAttentionSpec": "specs",
     "CrossAttentionSpec": "specs",
-    "DriveConfig": "replay",
+    "DriveConfig": "results",
     "EngineConfig": "specs",
     "FullAttentionSpec": "specs",
     "KVCacheBlock": "block_pool",
@@ -39,7 +40,7 @@ _HOME = {
     "KVCacheSpec": "specs",
     "MambaSpec": "specs",
     "Replay": "replay",
-    "ReplayResult": "replay",
+    "ReplayResult": "results",
     "Request": "request",
     "Scheduler": "scheduling",
     "SchedulerOutput": "scheduling",

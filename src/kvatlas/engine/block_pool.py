@@ -68,7 +68,9 @@ class BlockPool:
     ) -> None:
         if not 2 <= num_gpu_blocks < 2**31:
             raise InputError(
-                "a pool needs at least 2 blocks", field="num_gpu_blocks", value=num_gpu_blocks,
+                "a pool needs at least 2 blocks",
+                field="num_gpu_blocks",
+                value=num_gpu_blocks,
                 remedy="one of them is the null block",
             )
         self.num_gpu_blocks = num_gpu_blocks
@@ -103,7 +105,9 @@ class BlockPool:
         owned = self.state.blocks["ref_count"][ids]
         if (owned[ids != NULL_BLOCK] < 1).any() or len(set(ids.tolist())) != len(ids):
             raise InputError(
-                "a block is freed that nobody owns", field="block_ids", value=ids.tolist(),
+                "a block is freed that nobody owns",
+                field="block_ids",
+                value=ids.tolist(),
                 remedy="free each block once per owner",
             )
         entries.free_blocks(self.state, ids)
@@ -118,9 +122,7 @@ class BlockPool:
         if len(keys) != len(ids):
             raise InputError("as many keys as blocks", field="keys", value=len(keys))
         if self.enable_caching:
-            entries.cache_blocks(
-                self.state, kv_cache_group_id, np.asarray(keys, np.int64), ids
-            )
+            entries.cache_blocks(self.state, kv_cache_group_id, np.asarray(keys, np.int64), ids)
 
     def get_cached_block(
         self, key: int, kv_cache_group_ids: Sequence[int] = (0,)
@@ -169,9 +171,11 @@ class BlockPool:
 
     def _ids(self, block_ids: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
         ids = np.asarray(block_ids, np.int64)
-        if ids.size and not (0 <= ids.min() and ids.max() < self.num_gpu_blocks):
+        if ids.size and not (ids.min() >= 0 and ids.max() < self.num_gpu_blocks):
             raise InputError(
-                "no such block", field="block_ids", value=ids.tolist(),
+                "no such block",
+                field="block_ids",
+                value=ids.tolist(),
                 remedy=f"ids run from 0 to {self.num_gpu_blocks - 1}",
             )
         return ids.astype(np.int32)

@@ -25,7 +25,8 @@ def check_pool(pool: Pool) -> None:
     num_blocks = pool.blocks.shape[0] - 1
     next_free, prev_free = pool.blocks["next_free"].tolist(), pool.blocks["prev_free"].tolist()
     ref_count = pool.blocks["ref_count"].tolist()
-    queue, block = [], next_free[num_blocks]
+    queue: list[int] = []
+    block = next_free[num_blocks]
     previous = num_blocks
     while block != num_blocks:
         _require(0 <= block < num_blocks, f"the free queue holds {block}, which is no block")
@@ -43,7 +44,9 @@ def check_pool(pool: Pool) -> None:
             continue
         count = ref_count[block]
         _require(count >= 0, f"block {block} has ref count {count}")
-        _require((count == 0) == (block in free), f"block {block}: ref count {count} and queue differ")
+        _require(
+            (count == 0) == (block in free), f"block {block}: ref count {count} and queue differ"
+        )
         used += count > 0
     _require(len(free) + used + 1 == num_blocks, "free + used + null is not the whole pool")
     _check_index(pool)

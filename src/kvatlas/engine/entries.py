@@ -6,7 +6,7 @@ others: the rules behind them, and whole replays (`drive`).
 
 from __future__ import annotations
 
-from kvatlas.engine import manager, prefix_index, queues, scheduler
+from kvatlas.engine import caching, manager, prefix_index, queues, scheduler
 from kvatlas.engine import pool as pool_
 from kvatlas.engine.lookup import find_longest_cache_hit
 from kvatlas.engine.state import (
@@ -90,15 +90,13 @@ def allocate_slots(
     engine: Engine, row: int, new: int, hit: int, with_hits: bool, must_fit: bool, watermark: int
 ) -> bool:
     """See `manager.allocate_slots`."""
-    return bool(
-        manager.allocate_slots(engine, row, new, hit, with_hits, must_fit, watermark)
-    )
+    return bool(manager.allocate_slots(engine, row, new, hit, with_hits, must_fit, watermark))
 
 
 @entry
 def cache_request(engine: Engine, row: int, num_tokens: int) -> None:
     """Cache the blocks that request `row`'s first `num_tokens` tokens fill."""
-    manager.cache_blocks(engine, row, num_tokens)
+    caching.cache_blocks(engine, row, num_tokens)
 
 
 @entry
@@ -110,7 +108,7 @@ def free(engine: Engine, row: int) -> None:
 @entry
 def new_step_starts(engine: Engine) -> None:
     """Tell the Mamba groups that a step begins."""
-    manager.new_step_starts(engine)
+    caching.new_step_starts(engine)
 
 
 @entry

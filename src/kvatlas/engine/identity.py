@@ -9,7 +9,7 @@ H tokens (`hash_block_size`), the prefix that ends at token e (a multiple of H) 
     key = ids[(e - 1) // P] * keys_per_id + ((e - 1) % P) // H      while e <= covered
     key = unique_start + e // H - covered // H - 1                  beyond (nobody else's)
 
-where keys_per_id = max(1, P // H). Either P divides H or H divides P, so no two prefixes share a key.
+where keys_per_id = max(1, P // H). P divides H or H divides P, so no two prefixes share a key.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from kvatlas.jit import kernel
 
 
 @kernel
-def fill_keys(
-    engine: Engine, row: int, block_size: int, first: int, count: int
-) -> None:
+def fill_keys(engine: Engine, row: int, block_size: int, first: int, count: int) -> None:
     """Write the keys of blocks `first .. first + count` into `engine.keys`; O(count)."""
     ids, out, config, request = engine.ids, engine.keys, engine.config, engine.requests[row]
     per_id = config.tokens_per_id
@@ -59,7 +57,5 @@ def key_at(engine: Engine, row: int, end: int) -> int:
     if end <= request.covered:
         at = (end - 1) // config.tokens_per_id
         within = (end - 1) - at * config.tokens_per_id
-        return int(
-            engine.ids[request.id_start + at] * config.keys_per_id + within // hash_block
-        )
+        return int(engine.ids[request.id_start + at] * config.keys_per_id + within // hash_block)
     return int(request.unique_start + end // hash_block - request.covered // hash_block - 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 from kvatlas.engine import entries
 from kvatlas.engine.check import check_engine
 from kvatlas.engine.request import Request
@@ -92,7 +91,9 @@ class KVCacheManager:
         end = request.num_computed_tokens + num_new_computed_tokens + num_new_tokens
         if end > self.config.max_model_len:
             raise InputError(
-                "the tokens end beyond max_model_len", field="num_new_tokens", value=num_new_tokens,
+                "the tokens end beyond max_model_len",
+                field="num_new_tokens",
+                value=num_new_tokens,
                 remedy=f"max_model_len is {self.config.max_model_len}",
             )
         row = self._rows.row(request)
@@ -134,8 +135,10 @@ class KVCacheManager:
         held = 0 if slot == NONE else self._held_tokens(slot)
         if not 0 <= num_computed_tokens <= min(held, request.num_tokens):
             raise InputError(
-                "more tokens than the request has slots for", field="num_computed_tokens",
-                value=num_computed_tokens, remedy="allocate_slots comes first",
+                "more tokens than the request has slots for",
+                field="num_computed_tokens",
+                value=num_computed_tokens,
+                remedy="allocate_slots comes first",
             )
         if self.config.enable_prefix_caching:
             entries.cache_request(self._engine, row, num_computed_tokens)

@@ -148,7 +148,9 @@ def unify_page_sizes(layers: Mapping[str, KVCacheSpec]) -> dict[str, KVCacheSpec
             raise _UnequalPages(name)
         elif spec.padding_bytes:
             raise InputError(
-                "a padded page cannot be multiplied", field=name, value=f"{largest} bytes",
+                "a padded page cannot be multiplied",
+                field=name,
+                value=f"{largest} bytes",
                 remedy="give the page without its padding",
             )
         else:

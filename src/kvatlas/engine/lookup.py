@@ -101,7 +101,7 @@ def _find_full(
     length = found * block_size
     length -= length % alignment
     _set_num_hits(engine, unit, cdiv(length, block_size))
-    return length
+    return int(length)
 
 
 @kernel
@@ -205,9 +205,7 @@ def _find_unit(
     if kind == FULL:
         return _find_full(engine, unit, row, max_length, align)
     if kind == SLIDING:
-        return _find_sliding(
-            engine, unit, row, max_length, align
-        )
+        return _find_sliding(engine, unit, row, max_length, align)
     if kind == CHUNKED:
         return _find_chunked(engine, unit, row, max_length)
     return _find_mamba(engine, unit, row, max_length, align)
@@ -240,7 +238,9 @@ def find_longest_cache_hit(
         for unit in range(num_units):
             group = engine.groups[engine.units[unit].start].member
             if engine.groups[group].kind == FULL and engine.scratch[group].num_hits != NONE:
-                current = min(current, engine.scratch[group].num_hits * engine.groups[group].block_size)
+                current = min(
+                    current, engine.scratch[group].num_hits * engine.groups[group].block_size
+                )
                 continue
             current = _find_unit(engine, unit, row, current)
             longest = max(longest, current)

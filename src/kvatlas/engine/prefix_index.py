@@ -35,7 +35,7 @@ def home(pool: Pool, key: int) -> int:
     # the first keys of their pages, would otherwise crowd the first columns.
     column = (key + (mixed >> 24)) & column_mask
     pages = num_slots >> page_bits
-    return ((mixed & (pages - 1)) << page_bits) | column
+    return int(((mixed & (pages - 1)) << page_bits) | column)
 
 
 @inlined
@@ -54,7 +54,7 @@ def _after(pool: Pool, slot: int) -> int:
 def _rank(pool: Pool, slot: int) -> int:
     """Return the position of `slot` in probing order."""
     pages = pool.slots.shape[1] >> pool.info.page_bits
-    return (slot & ((1 << pool.info.page_bits) - 1)) * pages + (slot >> pool.info.page_bits)
+    return int((slot & ((1 << pool.info.page_bits) - 1)) * pages + (slot >> pool.info.page_bits))
 
 
 @inlined
@@ -62,7 +62,7 @@ def follow(pool: Pool, at: int, before: int, key: int) -> int:
     """Return the home of `key`, given that `before` belongs at slot `at`: mostly the next slot."""
     column_mask = (1 << pool.info.page_bits) - 1
     if key == before + 1 and key & column_mask != 0:
-        return (at & ~column_mask) | ((at + 1) & column_mask)
+        return int((at & ~column_mask) | ((at + 1) & column_mask))
     return home(pool, key)
 
 

@@ -1,8 +1,7 @@
 """Replay: a workload through the twin, from rows to results.
 
-Owns: laying requests out for the engine, setting aside what can never be served, running in slices
-so that progress shows and Ctrl-C stops cleanly, and the frozen result. Leaves to others: each step
-(`drive`), and reports (`kvatlas.report`).
+Owns: setting aside what can never be served, running in slices so that progress shows and Ctrl-C
+stops cleanly. Leaves to others: each step (`drive`), rows (`rows_of`), reports (`kvatlas.report`).
 """
 
 from __future__ import annotations
@@ -10,96 +9,24 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
-from kvatlas.engine import drive as d
-from kvatlas.engine.build import make_engine, make_requests, make_step
+from kvatlas.engine.build import make_engine, make_step
 from kvatlas.engine.check import check_engine
-from kvatlas.engine.specs import CrossAttentionSpec, EngineConfig
-from kvatlas.engine.state import (
-    F64,
-    I64,
-    REJECTED,
-    TOTALS,
-    Engine,
-    Records,
-    one_record,
-    records,
-)
+from kvatlas.engine.drive import BLOCKED, DONE, Arrivals, drive, reject
+from kvatlas.engine.results import DriveConfig, ReplayResult
+from kvatlas.engine.rows_of import blocks_needed, lay_out, never_fits
+from kvatlas.engine.specs import EngineConfig
+from kvatlas.engine.state import I64, REJECTED, TOTALS, Engine, one_record, records
 from kvatlas.engine.step_time import LINEAR, StepTime
-from kvatlas.errors import InputError
+from kvatlas.engine.stream import U32, Sink
+from kvatlas.engine.sums import PROGRESS, TIMES, Progress
 from kvatlas.workload.model import Workload
 
 _SLICE_STEPS = 1 << 16
 _SLICE_TOKENS = 1 << 24
 _SINK_WORDS = 1 << 22
-
-
-@dataclass(frozen=True, kw_only=True)
-class DriveConfig:
-    """How requests come and how long a step takes.
-
-    Attributes:
-        arrivals: `backlog` keeps `queue_depth` requests waiting; `timed` follows the trace's clock.
-        queue_depth: requests.
-        step_ms_base, step_ms_per_ktok: the linear step-time model, milliseconds.
-        block_like_vllm: keep a request that can never fit at the head of the queue, where it blocks
-            the rest for ever, as in vLLM; otherwise it is set aside and reported.
-    """
-
-    arrivals: Literal["backlog", "timed"] = "backlog"
-    queue_depth: int = 256
-    step_ms_base: float = 8.0
-    step_ms_per_ktok: float = 12.0
-    block_like_vllm: bool = False
-
-    def __post_init__(self) -> None:
-        if self.arrivals not in ("backlog", "timed"):
-            raise InputError(
-                "unknown arrivals", field="arrivals", value=self.arrivals,
-                remedy="use backlog or timed",
-            )
-        if self.queue_depth < 1:
-            raise InputError("must be at least 1", field="queue_depth", value=self.queue_depth)
-        for name in ("step_ms_base", "step_ms_per_ktok"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise InputError(
-                    "must be a number of milliseconds, 0 or more", field=name, value=value
-                )
-        if self.arrivals == "timed" and self.step_ms_base + self.step_ms_per_ktok == 0:
-            raise InputError(
-                "a step that takes no time never reaches the next arrival", field="step_ms_base",
-                value=0.0, remedy="give step_ms_base or step_ms_per_ktok a positive value",
-            )
-
-
-@dataclass(frozen=True)
-class ReplayResult:
-    """What a replay decided and cost; every count is exact, times are on the simulated clock.
-
-    Attributes:
-        decisions: counts under the names of the recorded reference results.
-        sums: integrals over the simulated clock (block-milliseconds and the like) and counts, by
-            name (`Replay.sums`).
-        rejected: rows set aside because no empty pool could serve them.
-        blocked_row: the row that blocks the queue for ever, None if none does.
-        partial: True when stopped before the end.
-        first_scheduled_ms, first_token_ms, finished_ms: (N,) NaN where it did not happen.
-    """
-
-    decisions: dict[str, int | float | str]
-    sums: dict[str, float]
-    rejected: tuple[int, ...]
-    blocked_row: int | None
-    partial: bool
-    engine_s: float
-    first_scheduled_ms: F64 = field(repr=False)
-    first_token_ms: F64 = field(repr=False)
-    finished_ms: F64 = field(repr=False)
 
 
 class Replay:
@@ -119,7 +46,7 @@ class Replay:
         drive: DriveConfig | None = None,
         *,
         checksum: bool = False,
-        on_words: Callable[[d.U32], None] | None = None,
+        on_words: Callable[[U32], None] | None = None,
     ) -> None:
         self.workload, self.config = workload, config
         self.drive_config = drive or DriveConfig()
@@ -128,11 +55,10 @@ class Replay:
             (workload.prompt_tokens.astype(np.int64) + workload.output_tokens).max(initial=1)
         )
         ids = workload.ids.astype(np.int64, copy=False)
-        self.engine = make_engine(
-            config, requests, ids, workload.tokens_per_id if workload.prefix_known else 1, longest
-        ) if workload.prefix_known else make_engine(
-            config, requests, np.zeros(1, np.int64), config.resolved_hash_block_size, longest
-        )
+        per_id = workload.tokens_per_id
+        if not workload.prefix_known:
+            ids, per_id = np.zeros(1, np.int64), config.resolved_hash_block_size
+        self.engine = make_engine(config, requests, ids, per_id, longest)
         self._rejected: list[int] = []
         if not self.drive_config.block_like_vllm:
             self._rejected = [int(row) for row in np.flatnonzero(never_fits(workload, config))]
@@ -140,17 +66,17 @@ class Replay:
         self._sha = hashlib.sha256() if checksum else None
         self._on_words = on_words
         self._step, self._pending = make_step(config), make_step(config)
-        times = records(workload.num_requests, d.TIMES)
+        times = records(workload.num_requests, TIMES)
         for name in times.dtype.names:
             times[name][:] = np.nan
-        self._progress = d.Progress(
-            state=one_record(d.PROGRESS),
+        self._progress = Progress(
+            state=one_record(PROGRESS),
             totals=one_record(TOTALS),
             finished=np.zeros(config.max_num_seqs, np.int64),
             times=times,
         )
         self._sink = self._make_sink()
-        self._arrivals = d.Arrivals(
+        self._arrivals = Arrivals(
             # Rounded to a nanosecond, so that a trace's whole milliseconds stay whole.
             arrival_ms=np.round(workload.arrival_s * 1e3, 6),
             timed=int(self.drive_config.arrivals == "timed"),
@@ -179,7 +105,7 @@ class Replay:
         """Run slice after slice, yielding between them, until done or blocked."""
         while True:
             started = time.perf_counter()
-            status = d.drive(
+            status = drive(
                 self.engine,
                 self._step,
                 self._pending,
@@ -191,15 +117,15 @@ class Replay:
                 max_tokens,
             )
             self._drain()
-            if status == d.BLOCKED:
+            if status == BLOCKED:
                 row = int(self._progress.state.blocked_row)
                 if self.drive_config.block_like_vllm:
                     self._blocked = row
                     return
-                d.reject(self.engine, row)
+                reject(self.engine, row)
                 self._rejected.append(row)
             self._engine_s += time.perf_counter() - started
-            if status == d.DONE:
+            if status == DONE:
                 self._partial = False
                 return
             yield
@@ -222,7 +148,7 @@ class Replay:
         state, totals = self._progress.state, self._progress.totals
         sums = {
             name: float(getattr(state, name))
-            for name in d.PROGRESS.names or ()
+            for name in PROGRESS.names or ()
             if name.endswith("_ms")
         }
         sums |= {name: float(getattr(totals, name)) for name in TOTALS.names or ()}
@@ -273,16 +199,14 @@ class Replay:
             finished_ms=self._progress.times["finished_ms"],
         )
 
-    def _make_sink(self) -> d.Sink:
+    def _make_sink(self) -> Sink:
         mode = 2 if self._on_words is not None else int(self._sha is not None)
         if mode == 0:
-            return d.Sink(np.zeros(1, np.uint32), np.zeros(1, np.int64), 0, 0)
+            return Sink(np.zeros(1, np.uint32), np.zeros(1, np.int64), 0, 0)
         groups, seqs, width = self.engine.table.shape
         # One step writes at most every table of every running request, and two words per entry.
         bound = seqs * (groups * (width + 1) + 8) + 16
-        return d.Sink(
-            np.empty(_SINK_WORDS + bound, np.uint32), np.zeros(1, np.int64), mode, bound
-        )
+        return Sink(np.empty(_SINK_WORDS + bound, np.uint32), np.zeros(1, np.int64), mode, bound)
 
     def _drain(self) -> None:
         used = int(self._sink.used[0])
@@ -296,70 +220,6 @@ class Replay:
         self._sink.used[0] = 0
 
 
-def lay_out(workload: Workload, config: EngineConfig) -> Records:
-    """Return the request rows of `workload`: lengths, priorities, and where their keys come from.
-
-    Under the priority policy a trace without priorities gets row % 3, as the recorded reference.
-    """
-    num_rows = workload.num_requests
-    hash_block = config.resolved_hash_block_size
-    requests = make_requests(num_rows)
-    requests["prompt"][:] = workload.prompt_tokens
-    requests["max_tokens"][:] = workload.output_tokens
-    requests["num_tokens"][:] = workload.prompt_tokens
-    rows = np.arange(num_rows, dtype=np.int64)
-    classes = workload.priority.astype(np.int64)
-    if config.policy == "priority" and not classes.any():
-        classes = rows % 3
-    requests["priority"][:] = (classes - classes.min(initial=0)) * max(1, num_rows) + rows
-    total = workload.prompt_tokens.astype(np.int64) + workload.output_tokens
-    covered = np.zeros(num_rows, np.int64)
-    shared_keys = 0
-    if workload.prefix_known:
-        per_id = workload.tokens_per_id
-        if config.enable_prefix_caching and per_id % hash_block and hash_block % per_id:
-            raise InputError(
-                f"block size does not divide the trace's {per_id} tokens per identity",
-                file=workload.source, field="block_size", value=hash_block,
-                remedy=f"use a divisor or a multiple of {per_id}",
-            )
-        covered = total if workload.outputs_identified else workload.prompt_tokens.astype(np.int64)
-        requests["id_start"][:] = workload.id_offsets[:-1]
-        shared_keys = workload.num_ids * max(1, per_id // hash_block)
-    requests["covered"][:] = covered
-    unique = total // hash_block - covered // hash_block + 1
-    requests["unique_start"][:] = shared_keys + np.cumsum(unique) - unique
-    return requests
-
-
-def blocks_needed(workload: Workload, config: EngineConfig) -> I64:
-    """Return (N,) the blocks that each request holds at its end, shared ones included; O(N).
-
-    Prompt and all output but the last token, which is never computed, within max_model_len.
-    """
-    prompt = workload.prompt_tokens.astype(np.int64)
-    total = np.minimum(prompt + workload.output_tokens, config.max_model_len) - 1
-    tokens = np.minimum(total + config.num_lookahead_tokens, config.max_model_len)
-    blocks = np.zeros(workload.num_requests, np.int64)
-    for spec in config.groups:
-        if isinstance(spec, CrossAttentionSpec):
-            continue
-        cap = spec.admission_cap(config.max_in_flight_tokens, config.max_model_len)
-        need = -(-tokens // spec.block_size)
-        blocks += need if cap is None else np.minimum(need, cap)
-    return blocks
-
-
-def never_fits(workload: Workload, config: EngineConfig) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return (N,) True where a request could not be served by an otherwise empty pool.
-
-    Its prompt leaves no room for one output token within max_model_len, or it needs more blocks
-    than the pool has.
-    """
-    too_long = workload.prompt_tokens >= config.max_model_len
-    return too_long | (blocks_needed(workload, config) > config.num_blocks - 1)
-
-
 def free_queue(engine: Engine) -> I64:
     """Return the free block ids from head to tail; O(blocks)."""
     chain = engine.pool.blocks["next_free"].tolist()
@@ -370,3 +230,13 @@ def free_queue(engine: Engine) -> I64:
         block = chain[block]
     return np.array(ids, np.int64)
 
+
+__all__ = [
+    "DriveConfig",
+    "Replay",
+    "ReplayResult",
+    "blocks_needed",
+    "free_queue",
+    "lay_out",
+    "never_fits",
+]

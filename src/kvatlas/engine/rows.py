@@ -80,12 +80,15 @@ class Rows:
     def _admit(self, request: Request) -> int:
         if not self._free:
             raise InputError(
-                "too many live requests", field="max_num_requests", value=len(self._row),
+                "too many live requests",
+                field="max_num_requests",
+                value=len(self._row),
                 remedy="wait for one to finish or give max_num_requests a larger value",
             )
         if request.num_prompt_tokens >= self.max_model_len:
             raise InputError(
-                "the prompt leaves no room for an output token", field="prompt_token_ids",
+                "the prompt leaves no room for an output token",
+                field="prompt_token_ids",
                 value=request.num_prompt_tokens,
                 remedy=f"max_model_len is {self.max_model_len}",
             )

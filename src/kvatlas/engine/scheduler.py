@@ -3,19 +3,21 @@
 Owns: `schedule` and `update_from_output`. Leaves to others: blocks (`manager`), arrivals and the
 clock (`drive`).
 Mirrors v1/core/sched/scheduler.py and async_scheduler.py of vLLM 0.32.0: chunked prefill, FCFS and
-priority, preemption by recompute; no speculative tokens, encoders' budgets, LoRA limits, connectors.
+priority, preemption by recompute; no speculative tokens, encoder budgets, LoRA limits, connectors.
 """
 
 from __future__ import annotations
 
 from kvatlas.engine import manager, queues
+from kvatlas.engine.caching import cache_blocks, new_step_starts
 from kvatlas.engine.lookup import find_longest_cache_hit
+from kvatlas.engine.mamba_chunks import align_chunk
+from kvatlas.engine.preemption import allocate_running
 from kvatlas.engine.state import (
     FINISHED,
     I64,
     NEW_KIND,
     NONE,
-    PREEMPTED,
     RESUMED_KIND,
     RUN_KIND,
     RUNNING,
@@ -26,122 +28,33 @@ from kvatlas.engine.state import (
 )
 from kvatlas.jit import inlined, kernel
 
-@kernel
-def _align_mamba_chunk(engine: Engine, row: int, new_tokens: int, num_hit_tokens: int) -> int:
-    """Clip a prefill chunk so that it ends where a Mamba state is kept (`align` mode)."""
-    requests = engine.requests
-    block_size = engine.config.mamba_align_split
-    start = int(requests[row].computed + num_hit_tokens)
-    num_tokens = int(requests[row].num_tokens)
-    prefill_end = max(int(requests[row].prompt), num_tokens - 1)
-    if start >= prefill_end:
-        return new_tokens
-    last_cached = max((num_tokens - 1) // block_size * block_size, 0)
-    end = start + new_tokens
-    if end < prefill_end:
-        limit = engine.config.max_num_batched_tokens
-        if engine.config.long_prefill_token_threshold > 0:
-            limit = min(limit, engine.config.long_prefill_token_threshold)
-        aligned = end // block_size * block_size
-        if aligned > start or block_size <= limit:
-            end = aligned
-    stop = end
-    if start % block_size != 0:
-        boundary = (start // block_size + 1) * block_size
-        if start < boundary < end:
-            stop = min(stop, boundary)
-    if start < last_cached < end:
-        stop = min(stop, last_cached)
-    junction = int(requests[row].boundary)
-    if start < junction < end:
-        floored = start + (junction - start) // block_size * block_size
-        if start < floored < end:
-            stop = min(stop, floored)
-    return max(stop - start, 0)
-
 
 @kernel
-def _preempt(engine: Engine, step: Step, totals: Record, row: int) -> None:
-    """Take all blocks from `row` and put it back to wait."""
-    requests = engine.requests
-    requests[row].lost = requests[row].computed
-    manager.free(engine, row)
-    requests[row].status = PREEMPTED
-    requests[row].computed = 0
-    requests[row].stale = requests[row].in_flight
-    requests[row].placeholders = 0
-    requests[row].preemptions += 1
-    queues.push_front(engine, row)
-    step.preempted[step.info.preempted] = row
-    step.info.preempted += 1
-    totals.preemptions += 1
-
-
-@kernel
-def _victim(engine: Engine) -> int:
-    """Return the position in `running` of the request to preempt."""
-    running, count = engine.running, int(engine.queue.num_running)
-    at = count - 1
-    if engine.config.priority_policy != 0:
-        for i in range(count):
-            if engine.requests[running[i]].priority > engine.requests[running[at]].priority:
-                at = i
-    return at
-
-
-@inlined
-def _record(engine: Engine, step: Step, row: int, tokens: int, kind: int, hit: int) -> None:
-    at = step.info.entries
-    step.entries[at].row = row
-    step.entries[at].tokens = tokens
-    step.entries[at].kind = kind
-    step.entries[at].hit = hit
-    step.info.entries = at + 1
-    step.info.tokens += tokens
-
-
-@kernel
-def _unrecord(step: Step, row: int) -> int:
-    """Drop the entry of a request preempted after it was scheduled; return its tokens (0: none)."""
-    count = step.info.entries
-    for at in range(count):
-        if step.entries[at].row == row:
-            tokens = int(step.entries[at].tokens)
-            for i in range(at, count - 1):
-                step.entries[i].row = step.entries[i + 1].row
-                step.entries[i].tokens = step.entries[i + 1].tokens
-                for group in range(step.old_length.shape[0]):
-                    step.old_length[group, i] = step.old_length[group, i + 1]
-            step.info.entries = count - 1
-            step.info.tokens -= tokens
-            return tokens
-    return 0
-
-
-@kernel
-def _allocate_running(
-    engine: Engine, step: Step, totals: Record, row: int, new_tokens: int, at: int, budget: int
-) -> tuple[bool, int, int]:
-    """Find slots for a running request, preempting others while there are none.
-
-    Returns (served, position of `row` in running, token budget left).
-    """
-    while True:
-        if manager.allocate_slots(engine, row, new_tokens, 0, False, False, 0):
-            return True, at, budget
-        totals.failed_running += 1
-        victim_at = _victim(engine)
-        victim = int(engine.running[victim_at])
-        count = engine.queue.num_running - 1
-        for i in range(victim_at, count):
-            engine.running[i] = engine.running[i + 1]
-        engine.queue.num_running = count
-        if victim_at < at:
-            at -= 1
-            budget += _unrecord(step, victim)
-        _preempt(engine, step, totals, victim)
-        if victim == row:
-            return False, at, budget
+def schedule(engine: Engine, step: Step, totals: Record) -> None:
+    """Decide one step and advance the scheduled requests' computed tokens; O(running + blocks)."""
+    requests, config = engine.requests, engine.config
+    step.info.entries = 0
+    step.info.tokens = 0
+    step.info.preempted = 0
+    step.info.refused_row = NONE
+    new_step_starts(engine)
+    threshold = config.long_prefill_token_threshold
+    if engine.queue.num_running + engine.queue.num_waiting <= 1:
+        threshold = 0
+    budget = _schedule_running(engine, step, totals, threshold)
+    waiting = engine.queue.num_waiting > 0 and engine.queue.num_running < config.max_num_seqs
+    if step.info.preempted == 0 and waiting:
+        _admit(engine, step, totals, budget, threshold)
+    for entry in range(step.info.entries):
+        row = step.entries[entry].row
+        tokens = step.entries[entry].tokens
+        computed = requests[row].computed + tokens
+        requests[row].computed = computed
+        requests[row].in_flight += tokens
+        chunk = computed < requests[row].num_tokens + requests[row].placeholders
+        step.entries[entry].sampled = 0 if chunk else 1
+        if config.async_scheduling != 0 and not chunk:
+            requests[row].placeholders += 1
 
 
 @inlined
@@ -167,7 +80,7 @@ def _schedule_running(engine: Engine, step: Step, totals: Record, threshold: int
             new_tokens = threshold
         new_tokens = min(new_tokens, budget, config.max_model_len - computed - 1)
         if config.mamba_align_split != 0:
-            new_tokens = _align_mamba_chunk(engine, row, new_tokens, 0)
+            new_tokens = align_chunk(engine, row, new_tokens, 0)
         if new_tokens <= 0:
             at += 1
             continue
@@ -176,9 +89,7 @@ def _schedule_running(engine: Engine, step: Step, totals: Record, threshold: int
         for group in range(num_groups):
             step.old_length[group, entry] = tables[group, slot].length
         if new_tokens != 1 or computed + 1 > requests[row].quiet_until:
-            served, at, budget = _allocate_running(
-                engine, step, totals, row, new_tokens, at, budget
-            )
+            served, at, budget = allocate_running(engine, step, totals, row, new_tokens, at, budget)
             if not served:
                 break
             if step.info.entries != entry:
@@ -188,7 +99,7 @@ def _schedule_running(engine: Engine, step: Step, totals: Record, threshold: int
         _record(engine, step, row, new_tokens, RUN_KIND, 0)
         budget -= new_tokens
         at += 1
-    return budget
+    return int(budget)
 
 
 @kernel
@@ -219,7 +130,7 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
             new_tokens = threshold
         new_tokens = min(new_tokens, budget)
         if config.mamba_align_split != 0:
-            new_tokens = _align_mamba_chunk(engine, row, new_tokens, hit)
+            new_tokens = align_chunk(engine, row, new_tokens, hit)
         if new_tokens == 0:
             break
         watermark = config.watermark_blocks if engine.queue.num_running > 0 else 0
@@ -252,32 +163,15 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
         requests[row].computed = hit
 
 
-@kernel
-def schedule(engine: Engine, step: Step, totals: Record) -> None:
-    """Decide one step and advance the scheduled requests' computed tokens; O(running + blocks)."""
-    requests, config = engine.requests, engine.config
-    step.info.entries = 0
-    step.info.tokens = 0
-    step.info.preempted = 0
-    step.info.refused_row = NONE
-    manager.new_step_starts(engine)
-    threshold = config.long_prefill_token_threshold
-    if engine.queue.num_running + engine.queue.num_waiting <= 1:
-        threshold = 0
-    budget = _schedule_running(engine, step, totals, threshold)
-    waiting = engine.queue.num_waiting > 0 and engine.queue.num_running < config.max_num_seqs
-    if step.info.preempted == 0 and waiting:
-        _admit(engine, step, totals, budget, threshold)
-    for entry in range(step.info.entries):
-        row = step.entries[entry].row
-        tokens = step.entries[entry].tokens
-        computed = requests[row].computed + tokens
-        requests[row].computed = computed
-        requests[row].in_flight += tokens
-        chunk = computed < requests[row].num_tokens + requests[row].placeholders
-        step.entries[entry].sampled = 0 if chunk else 1
-        if config.async_scheduling != 0 and not chunk:
-            requests[row].placeholders += 1
+@inlined
+def _record(engine: Engine, step: Step, row: int, tokens: int, kind: int, hit: int) -> None:
+    at = step.info.entries
+    step.entries[at].row = row
+    step.entries[at].tokens = tokens
+    step.entries[at].kind = kind
+    step.entries[at].hit = hit
+    step.info.entries = at + 1
+    step.info.tokens += tokens
 
 
 @kernel
@@ -286,7 +180,7 @@ def update_from_output(engine: Engine, step: Step, totals: Record, finished: I64
 
     Writes the rows that finished into `finished` and returns their number; O(entries).
     """
-    requests, config, tables = engine.requests, engine.config, engine.tables
+    requests, config = engine.requests, engine.config
     num_finished = 0
     stopped_running = False
     for entry in range(step.info.entries):
@@ -309,9 +203,8 @@ def update_from_output(engine: Engine, step: Step, totals: Record, finished: I64
                 requests[row].placeholders -= 1
             if was_running and engine.pool.info.caching != 0:
                 ready = requests[row].computed - requests[row].placeholders
-                slot = requests[row].slot
                 if ready > requests[row].quiet_until:
-                    manager.cache_blocks(engine, row, ready)
+                    cache_blocks(engine, row, ready)
         if stopped:
             manager.free(engine, row)
             requests[row].status = FINISHED

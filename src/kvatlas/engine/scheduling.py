@@ -115,7 +115,8 @@ class Scheduler:
         """Decide one step. O(running + blocks touched)."""
         if len(self._in_flight) > int(self.config.async_scheduling):
             raise InputError(
-                "the last step's output is missing", field="schedule",
+                "the last step's output is missing",
+                field="schedule",
                 remedy="call update_from_output first",
             )
         engine, step = self._engine, make_step(self.config)
@@ -161,9 +162,7 @@ class Scheduler:
             row = self._rows.known(name)
             if row is not None and int(self._engine.requests[row].status) < FINISHED:
                 self._append(name, row, sampled_token_ids)
-        done = entries.update_from_output(
-            self._engine, output.step, self._totals, self._finished
-        )
+        done = entries.update_from_output(self._engine, output.step, self._totals, self._finished)
         rows = self._finished[: int(done)].tolist()
         finished = [self._rows.request(row) for row in rows]
         self._leave(rows)
@@ -192,9 +191,7 @@ class Scheduler:
         """Check every invariant. O(blocks + requests). Raises InvariantError."""
         check_engine(self._engine)
 
-    def _append(
-        self, name: str, row: int, sampled: Mapping[str, Sequence[int] | int]
-    ) -> None:
+    def _append(self, name: str, row: int, sampled: Mapping[str, Sequence[int] | int]) -> None:
         """Append one sampled token: its block's key must be known before the update caches it."""
         given = sampled.get(name)
         tokens = [given] if isinstance(given, int) else list(given or ())

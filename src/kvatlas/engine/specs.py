@@ -92,8 +92,8 @@ class EngineConfig:
         block_size: tokens per block of the default single full-attention group.
         kv_cache_groups: the groups that share the pool; None for one full-attention group.
         hash_block_size: tokens per block hash (`prefix_match_unit`); None for vLLM's default.
-        prefix_cache_retention_interval: tokens; 0 keeps only replay boundaries of sliding-window and
-            Mamba groups (vLLM's default), None keeps everything.
+        prefix_cache_retention_interval: tokens; 0 keeps only replay boundaries of sliding-window
+            and Mamba groups (vLLM's default), None keeps everything.
         watermark: share of the pool that admission keeps free.
         version: whose rules, a key of `versions.VLLM_VERSIONS`.
 
@@ -128,12 +128,16 @@ class EngineConfig:
             raise InputError("num_blocks and max_model_len must be below 2**31", field="num_blocks")
         if self.policy not in ("fcfs", "priority"):
             raise InputError(
-                "unknown scheduling policy", field="policy", value=self.policy,
+                "unknown scheduling policy",
+                field="policy",
+                value=self.policy,
                 remedy="use fcfs or priority",
             )
         if not (math.isfinite(self.watermark) and 0.0 <= self.watermark < 1.0):
             raise InputError(
-                "the watermark is a share of the pool", field="watermark", value=self.watermark,
+                "the watermark is a share of the pool",
+                field="watermark",
+                value=self.watermark,
                 remedy="give a number from 0 to below 1",
             )
         rules(self.version)
@@ -187,7 +191,8 @@ class EngineConfig:
         for spec in self.groups:
             if spec.block_size < 1:
                 raise InputError(
-                    "a group's block size must be at least 1", field="block_size",
+                    "a group's block size must be at least 1",
+                    field="block_size",
                     value=spec.block_size,
                 )
             for name in ("sliding_window", "attention_chunk_size"):
@@ -201,12 +206,15 @@ class EngineConfig:
         if any(spec.block_size % hash_block for spec in self.groups):
             raise InputError(
                 "every group's block size must be a multiple of the hash block size",
-                field="hash_block_size", value=hash_block,
+                field="hash_block_size",
+                value=hash_block,
                 remedy="leave it out or use a common divisor",
             )
         if any(isinstance(spec, CrossAttentionSpec) for spec in self.groups):
             raise InputError(
-                "cross attention is not prefix-cached", field="enable_prefix_caching", value=True,
+                "cross attention is not prefix-cached",
+                field="enable_prefix_caching",
+                value=True,
                 remedy="turn prefix caching off, as vLLM does for encoder-decoder models",
             )
         if any(
@@ -215,7 +223,8 @@ class EngineConfig:
         ):
             raise InputError(
                 "chunked local attention needs one block size in all groups",
-                field="kv_cache_groups", remedy="give every group the same block size",
+                field="kv_cache_groups",
+                remedy="give every group the same block size",
             )
         if len(self.groups) > 1 and any(
             isinstance(spec, MambaSpec)
@@ -224,15 +233,17 @@ class EngineConfig:
             for spec in self.groups
         ):
             raise InputError(
-                "hits inside a Mamba block (hash block smaller than the Mamba block) are not modelled",
-                field="hash_block_size", value=hash_block,
+                "hits inside a Mamba block (a smaller hash block) are not modelled",
+                field="hash_block_size",
+                value=hash_block,
                 remedy="give all groups the Mamba group's block size",
             )
         retention = self.prefix_cache_retention_interval
         if retention is not None and (retention < 0 or retention % scheduler_block):
             raise InputError(
                 "must be 0 or a multiple of the scheduler block size",
-                field="prefix_cache_retention_interval", value=retention,
+                field="prefix_cache_retention_interval",
+                value=retention,
                 remedy=f"use a multiple of {scheduler_block}",
             )
 

@@ -1,7 +1,7 @@
-"""The engine's state: arrays of records in NamedTuples that a compiled kernel takes as one argument.
+"""The engine's state: arrays of records in NamedTuples that a kernel takes as one argument.
 
-Owns: the names, shapes and dtypes of everything the engine changes. Leaves to others: the rules that
-change it (`pool`, `manager`, `scheduler`) and its first state (`build`).
+Owns: the names, shapes and dtypes of everything the engine changes. Leaves to others: the rules
+that change it (`pool`, `manager`, `scheduler`) and its first state (`build`).
 
 Records (NumPy structured dtypes), not one array per field: a block's ref count, links and key share
 a cache line, and a kernel call passes a dozen arrays instead of seventy, which compiles eight times

@@ -45,6 +45,8 @@ def rules(version: str) -> RuleSet:
         if name in _RULES:
             return _RULES[name]
     raise InputError(
-        "unknown engine version", field="engine_version", value=version,
+        "unknown engine version",
+        field="engine_version",
+        value=version,
         remedy=f"use one of {', '.join(VLLM_VERSIONS)}",
     )

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine import drive as d
+from kvatlas.engine.drive import BLOCKED, DONE, SLICE_OVER, Arrivals
 from kvatlas.engine.nano import scheduler
 from kvatlas.engine.nano.waiting import pop_front, push_back
 from kvatlas.engine.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
 from kvatlas.engine.step_time import StepTime, step_ms
+from kvatlas.engine.stream import Sink, write_step
+from kvatlas.engine.sums import Progress
 from kvatlas.jit import entry, kernel
 
 NEED_SLOTS = 3
@@ -22,7 +24,7 @@ NEED_SLOTS = 3
 
 
 @kernel
-def _receive(engine: Engine, arrivals: d.Arrivals, progress: d.Progress) -> None:
+def _receive(engine: Engine, arrivals: Arrivals, progress: Progress) -> None:
     """Move new arrivals into the waiting queue, less those set aside; O(arrivals)."""
     requests, queue, state = engine.requests, engine.queue, progress.state
     timed = arrivals.timed != 0
@@ -44,7 +46,7 @@ def _receive(engine: Engine, arrivals: d.Arrivals, progress: d.Progress) -> None
 
 
 @kernel
-def _observe(engine: Engine, step: Step, progress: d.Progress, duration_ms: float) -> None:
+def _observe(engine: Engine, step: Step, progress: Progress, duration_ms: float) -> None:
     """Add one step to the sums; O(sequences that hold blocks)."""
     requests, queue, state = engine.requests, engine.queue, progress.state
     total = engine.config.num_blocks
@@ -78,7 +80,7 @@ def _observe(engine: Engine, step: Step, progress: d.Progress, duration_ms: floa
 
 
 @kernel
-def _update(engine: Engine, step: Step, progress: d.Progress, chunked_prefill: int) -> None:
+def _update(engine: Engine, step: Step, progress: Progress, chunked_prefill: int) -> None:
     """Take in the output of `step` and note the times of first and last tokens; O(entries)."""
     clock_ms = progress.state.clock_ms
     times = progress.times
@@ -95,10 +97,10 @@ def _update(engine: Engine, step: Step, progress: d.Progress, chunked_prefill: i
 def drive(
     engine: Engine,
     step: Step,
-    arrivals: d.Arrivals,
+    arrivals: Arrivals,
     step_time: StepTime,
-    sink: d.Sink,
-    progress: d.Progress,
+    sink: Sink,
+    progress: Progress,
     chunked_prefill: int,
     max_steps: int,
     max_tokens: int,
@@ -114,11 +116,11 @@ def drive(
     last_token = state.scheduled_tokens + max_tokens
     while state.steps < last_step and state.scheduled_tokens < last_token:
         if sink.mode != 0 and sink.words.shape[0] - sink.used[0] < sink.step_words:
-            return d.SLICE_OVER
+            return SLICE_OVER
         _receive(engine, arrivals, progress)
         if engine.queue.num_running == 0 and engine.queue.num_waiting == 0:
             if state.next_row >= engine.requests.shape[0]:
-                return d.DONE
+                return DONE
             continue
         if engine.queue.free_slots < min(engine.queue.num_waiting, engine.config.max_num_seqs):
             return NEED_SLOTS
@@ -136,13 +138,13 @@ def drive(
                 progress.times[step.entries[at].row].first_scheduled_ms = started_ms
         _observe(engine, step, progress, duration_ms)
         if sink.mode != 0:
-            d.write_step(engine, step, sink, state.steps)
+            write_step(engine, step, sink, state.steps)
         if step.info.entries == 0:
             state.empty_steps += 1
             state.blocked_row = engine.waiting[engine.queue.head]
-            return d.BLOCKED
+            return BLOCKED
         _update(engine, step, progress, chunked_prefill)
-    return d.SLICE_OVER
+    return SLICE_OVER
 
 
 @entry

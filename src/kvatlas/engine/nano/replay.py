@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from kvatlas.engine import drive as d
+from kvatlas.engine.drive import BLOCKED, DONE
 from kvatlas.engine.nano import drive as nano_drive
 from kvatlas.engine.nano.build import adapt, engine_config, grow
 from kvatlas.engine.nano.check import check_nano_engine
 from kvatlas.engine.nano.config import NanoConfig
 from kvatlas.engine.replay import DriveConfig, Replay
+from kvatlas.engine.stream import U32
 from kvatlas.workload.model import Workload
 
 _SLICE_STEPS = 1 << 16
@@ -61,7 +62,7 @@ class NanoReplay(Replay):
         drive: DriveConfig | None = None,
         *,
         checksum: bool = False,
-        on_words: Callable[[d.U32], None] | None = None,
+        on_words: Callable[[U32], None] | None = None,
     ) -> None:
         self.nano_config = config
         super().__init__(
@@ -94,7 +95,7 @@ class NanoReplay(Replay):
             self._drain()
             if status == nano_drive.NEED_SLOTS:
                 self._grow()
-            elif status == d.BLOCKED:
+            elif status == BLOCKED:
                 row = int(self._progress.state.blocked_row)
                 if self.drive_config.block_like_vllm:
                     self._blocked = row
@@ -102,7 +103,7 @@ class NanoReplay(Replay):
                 nano_drive.set_aside(self.engine)
                 self._rejected.append(row)
             self._engine_s += time.perf_counter() - started
-            if status == d.DONE:
+            if status == DONE:
                 self._partial = False
                 return
             if status != nano_drive.NEED_SLOTS:

@@ -1,0 +1,1 @@
+"""How fast kvatlas is, in one command: `python -m benchmarks --help`."""

@@ -1,0 +1,61 @@
+"""Seconds: medians of repeated runs, and whole processes from start to exit."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Repeated measurements of one thing; the table shows the median and the spread."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle value."""
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        """Return the median, and the range where there were several."""
+        if len(self.values) == 1:
+            return f"{self.median:.3f} s"
+        return f"{self.median:.3f} s ({min(self.values):.3f} to {max(self.values):.3f})"
+
+
+def repeat(measure: Callable[[], float], times: int) -> Seconds:
+    """Return what `measure` answers in `times` runs."""
+    return Seconds(tuple(measure() for _ in range(times)))
+
+
+def process_seconds(
+    command: Sequence[str], *, environment: Mapping[str, str] | None = None
+) -> tuple[float, str]:
+    """Run `command` to its end; return the wall seconds and its standard output.
+
+    Raises:
+        SystemExit: with the command and its error output, when it fails.
+    """
+    started = time.perf_counter()
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
+    seconds = time.perf_counter() - started
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    return seconds, done.stdout
+
+
+def kvatlas_command(*arguments: str) -> list[str]:
+    """Return the command line that runs kvatlas with this interpreter."""
+    return [sys.executable, "-m", "kvatlas.cli", *arguments]

@@ -1,0 +1,121 @@
+"""`kvatlas replay`: the run, from flags to reports.
+
+Owns: the order of things, Ctrl-C, progress, sampling for the charts, the exit code. Leaves to
+others: the engine (`engines`), the trace (`trace_source`), what the result says (`replay_summary`),
+every view (`kvatlas.report`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvatlas.cli.files import STDOUT, require_writable, write_output
+from kvatlas.cli.interrupts import Interrupts
+from kvatlas.cli.progress import ProgressLine
+from kvatlas.cli.replay import ReplayFlags
+from kvatlas.cli.stopwatch import Stopwatch
+from kvatlas.errors import InputError
+
+if TYPE_CHECKING:
+    from kvatlas.engine.replay import Replay
+    from kvatlas.measure import Recorder
+    from kvatlas.report.document import ReplayDocument
+
+__all__ = ["INTERRUPTED", "run_replay"]
+
+INTERRUPTED = 130
+_SLOW_SLICE_STEPS = 256  # uncompiled, a slice of the usual size would take minutes
+
+
+def run_replay(flags: ReplayFlags) -> int:
+    """Run one replay, write and print its reports, return the exit code. Raises: InputError."""
+    with Stopwatch() as watch:
+        _check_outputs(flags)
+        document = _replay(flags, watch)
+    if flags.json is not None:
+        from kvatlas.report.replay_json import replay_json
+
+        write_output(flags.json, replay_json(document), "--json")
+    if flags.html is not None:
+        from kvatlas.report.replay_html import replay_html
+
+        write_output(flags.html, replay_html(document), "--html")
+    if flags.json != STDOUT:
+        from kvatlas.report.console import make_console
+        from kvatlas.report.replay_terminal import print_replay
+
+        print_replay(make_console(), document)
+    return INTERRUPTED if document.partial else 0
+
+
+def _check_outputs(flags: ReplayFlags) -> None:
+    if flags.events is not None:
+        raise InputError("not available yet in this version", field="--events")
+    for flag, path in (("--json", flags.json), ("--html", flags.html)):
+        if path is not None:
+            require_writable(path, flag)
+    if flags.html == STDOUT:
+        raise InputError("a page is not for a terminal", field="--html", remedy="name a file")
+
+
+def _replay(flags: ReplayFlags, watch: Stopwatch) -> ReplayDocument:
+    from kvatlas.cli.engines import choose_engine, naming_flags
+    from kvatlas.cli.replay_summary import summarise
+    from kvatlas.cli.trace_source import open_workload
+    from kvatlas.measure import Recorder
+
+    choice = choose_engine(flags)
+    watch.watch_compiler()
+    watch.startup_is_over()
+    with watch.stage("load_s"), naming_flags():
+        workload = open_workload(
+            flags.trace,
+            format=flags.format,
+            limit=flags.limit,
+            seed=flags.seed,
+            sort=flags.sort,
+            last_block=flags.last_block,
+            tokens_per_id=flags.tokens_per_id,
+            identity_tokens=flags.identity_tokens,
+            block_size=choice.block_size,
+        )
+    with watch.stage("build_s"), naming_flags():
+        replay = choice.build(workload, flags.checksum)
+    with watch.stage("kernels_s"):
+        _make_ready(replay)
+    recorder = Recorder() if flags.html is not None else None
+    with watch.stage("run_s"), Interrupts() as interrupts:
+        _run(replay, recorder, interrupts)
+    with watch.stage("measure_s"):
+        return summarise(flags, choice, replay, recorder, watch)
+
+
+def _make_ready(replay: Replay) -> None:
+    """Compile the engine, or load it from disk, by running no step at all."""
+    slices = replay.slices(max_steps=0)
+    next(slices)
+    slices.close()
+
+
+def _run(replay: Replay, recorder: Recorder | None, interrupts: Interrupts) -> None:
+    """Run to the end, or to the first slice after Ctrl-C."""
+    from kvatlas.jit import COMPILED
+
+    total = replay.workload.num_requests
+    with ProgressLine("replaying", total, "requests") as progress:
+        finished = False
+        while not finished and not interrupts.wanted:
+            # `slices` goes on wherever the last call of it stopped.
+            steps = None if COMPILED else _SLOW_SLICE_STEPS
+            if recorder is not None:
+                steps = recorder.steps_per_sample
+            finished = True
+            for _ in replay.slices() if steps is None else replay.slices(max_steps=steps):
+                progress.update(replay.requests_finished)
+                if recorder is not None:
+                    recorder.add(replay.sums())
+                if interrupts.wanted or (
+                    recorder is not None and recorder.steps_per_sample != steps
+                ):
+                    finished = False
+                    break

@@ -1,0 +1,191 @@
+"""From a finished replay to the document that every view shows.
+
+Owns: what `config`, `workload` and `timing` say, the reasons why requests are never served, and
+which notes a reader must see. Leaves to others: the figures (`kvatlas.measure`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from kvatlas.cli.engines import EngineChoice
+from kvatlas.cli.replay import ReplayFlags
+from kvatlas.cli.stopwatch import Stopwatch
+from kvatlas.cli.version import version
+from kvatlas.engine.replay import Replay, blocks_needed
+from kvatlas.engine.specs import KVCacheSpec
+from kvatlas.jit import COMPILED
+from kvatlas.measure import Recorder, measure_replay
+from kvatlas.report.document import Refused, ReplayDocument
+from kvatlas.workload import Workload
+
+__all__ = ["summarise"]
+
+
+def summarise(
+    flags: ReplayFlags,
+    choice: EngineChoice,
+    replay: Replay,
+    recorder: Recorder | None,
+    watch: Stopwatch,
+) -> ReplayDocument:
+    """Measure `replay` and return all there is to say about it. O(N log N + M)."""
+    with watch.stage("measure_s"):
+        workload, result, conditions = replay.workload, replay.result(), choice.conditions()
+        figures = measure_replay(result, workload, conditions)
+        refused = _refused(choice, workload, result.rejected)
+        blocked = None
+        if result.blocked_row is not None:
+            blocked = _refused(choice, workload, (result.blocked_row,))[0]
+        series = None
+        if recorder is not None:
+            series = recorder.series(conditions.usable_blocks, result.sums)
+    return ReplayDocument(
+        version=version(),
+        engine=choice.title,
+        config=_config(flags, choice),
+        workload=_workload(flags, workload),
+        decisions=result.decisions,
+        figures=figures,
+        timing=_timing(watch, result.decisions, result.sums),
+        exact=f"every decision of every step, by the rules of {choice.title}",
+        modelled=_modelled(choice),
+        never_served=refused,
+        blocked=blocked,
+        partial=result.partial and blocked is None,
+        notes=(*workload.notes, *choice.notes, *_notes(choice, workload)),
+        series=series,
+    )
+
+
+def _modelled(choice: EngineChoice) -> str:
+    drive = choice.drive
+    return (
+        f"the clock: a step takes {drive.step_ms_base:g} ms + {drive.step_ms_per_ktok:g} ms per "
+        "1,000 tokens (linear, not calibrated)"
+    )
+
+
+def _config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
+    config, drive = choice.config, choice.drive
+    usable = config.num_blocks - 1
+    return {
+        "engine": flags.engine,
+        "engine_version": choice.version,
+        # nano-vLLM has no null block; vLLM counts its own.
+        "num_blocks": usable if choice.is_nano else config.num_blocks,
+        "usable_blocks": usable,
+        **choice.pool,
+        "block_size": choice.block_size if config.kv_cache_groups is None else config.block_size,
+        "block_sizes": sorted({spec.block_size for spec in config.groups}),
+        "kv_cache_groups": [_group(spec) for spec in config.groups],
+        "max_num_seqs": flags.max_num_seqs,
+        "max_num_batched_tokens": flags.max_num_batched_tokens,
+        "max_model_len": None if choice.is_nano else flags.max_model_len,
+        "policy": flags.policy,
+        "watermark": flags.watermark,
+        "reserve_full_isl": None if choice.is_nano else flags.reserve_full_isl,
+        "long_prefill_token_threshold": flags.long_prefill_token_threshold,
+        "prefix_caching": flags.prefix_caching,
+        "async_scheduling": flags.async_scheduling,
+        "arrivals": drive.arrivals,
+        "queue_depth": drive.queue_depth,
+        "step_time_model": "linear",
+        "step_ms_base": drive.step_ms_base,
+        "step_ms_per_ktok": drive.step_ms_per_ktok,
+        "block_like_vllm": drive.block_like_vllm,
+        "trace": flags.trace,
+        "format": flags.format,
+        "limit": flags.limit,
+        "seed": flags.seed,
+    }
+
+
+def _group(spec: KVCacheSpec) -> dict[str, Any]:
+    """Return a group by vLLM's name of its spec, with the fields that the spec has."""
+    return {"kind": type(spec).__name__, **asdict(spec)}
+
+
+def _workload(flags: ReplayFlags, workload: Workload) -> dict[str, Any]:
+    arrival_s = workload.arrival_s
+    sessions = int(workload.session.max(initial=-1)) + 1
+    return {
+        "name": workload.name,
+        "source": workload.source,
+        "requests": workload.num_requests,
+        "prompt_tokens": workload.total_prompt_tokens,
+        "output_tokens": int(workload.output_tokens.sum(dtype=np.int64)),
+        "span_s": float(arrival_s[-1] - arrival_s[0]) if arrival_s.size else 0.0,
+        "tokens_per_id": workload.tokens_per_id if workload.prefix_known else None,
+        "distinct_ids": workload.num_ids if workload.prefix_known else None,
+        "prefix_known": workload.prefix_known,
+        "outputs_identified": workload.outputs_identified,
+        "sessions": sessions or None,
+        "notes": list(workload.notes),
+    }
+
+
+def _timing(watch: Stopwatch, decisions: Any, sums: Any) -> dict[str, float | bool]:
+    stages = watch.stages
+    engine_s = stages["run_s"]
+    return {
+        "startup_s": stages["startup_s"],
+        "load_s": stages["load_s"],
+        "build_s": stages["build_s"],
+        "compile_s": watch.compile_s,
+        "kernels_load_s": stages["kernels_s"],
+        "kernels_compiled": COMPILED,
+        "engine_s": engine_s,
+        "measure_s": stages["measure_s"],
+        "total_s": watch.total_s,
+        "scheduled_tokens_per_s": decisions["scheduled_tokens"] / max(engine_s, 1e-9),
+        "blocks_per_s": sums["allocations"] / max(engine_s, 1e-9),
+    }
+
+
+def _refused(
+    choice: EngineChoice, workload: Workload, rows: tuple[int, ...]
+) -> tuple[Refused, ...]:
+    if not rows:
+        return ()
+    needed = blocks_needed(workload, choice.config)
+    return tuple(
+        Refused(
+            row=row,
+            prompt_tokens=int(workload.prompt_tokens[row]),
+            output_tokens=int(workload.output_tokens[row]),
+            blocks_needed=int(needed[row]),
+            reason=_reason(choice, int(workload.prompt_tokens[row]), int(needed[row])),
+        )
+        for row in sorted(rows)
+    )
+
+
+def _reason(choice: EngineChoice, prompt_tokens: int, needed: int) -> str:
+    usable = choice.config.num_blocks - 1
+    if not choice.is_nano and prompt_tokens >= choice.config.max_model_len:
+        return f"its prompt leaves no room within --max-model-len {choice.config.max_model_len:,}"
+    if needed > usable:
+        return f"the pool has {usable:,}"
+    return f"an empty pool of {usable:,} refused it (watermark, or tokens per step)"
+
+
+def _notes(choice: EngineChoice, workload: Workload) -> list[str]:
+    notes = []
+    config = choice.config
+    if not choice.is_nano:
+        prompts = workload.prompt_tokens.astype(np.int64)
+        long = (prompts < config.max_model_len) & (
+            prompts + workload.output_tokens > config.max_model_len
+        )
+        if long.any():
+            notes.append(
+                f"{int(long.sum()):,} answers end at --max-model-len {config.max_model_len:,}, "
+                "before the trace's did"
+            )
+    if config.policy == "priority" and not workload.priority.any():
+        notes.append("the trace has no priorities: request i gets priority i % 3")
+    return notes

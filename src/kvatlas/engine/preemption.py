@@ -1,0 +1,84 @@
+"""Preemption by recompute: when a running request finds no slots, who gives way, and how.
+
+Owns: choosing and emptying victims. Leaves to others: when slots are needed (`scheduler`).
+Mirrors the preemption loop of `Scheduler.schedule` and `_preempt_request` of vLLM 0.32.0.
+"""
+
+from __future__ import annotations
+
+from kvatlas.engine import manager, queues
+from kvatlas.engine.state import PREEMPTED, Engine, Record, Step
+from kvatlas.jit import kernel
+
+
+@kernel
+def allocate_running(
+    engine: Engine, step: Step, totals: Record, row: int, new_tokens: int, at: int, budget: int
+) -> tuple[bool, int, int]:
+    """Find slots for a running request, preempting others while there are none.
+
+    Returns (served, position of `row` in running, token budget left).
+    """
+    while True:
+        if manager.allocate_slots(engine, row, new_tokens, 0, False, False, 0):
+            return True, at, budget
+        totals.failed_running += 1
+        victim_at = _victim(engine)
+        victim = int(engine.running[victim_at])
+        count = engine.queue.num_running - 1
+        for i in range(victim_at, count):
+            engine.running[i] = engine.running[i + 1]
+        engine.queue.num_running = count
+        if victim_at < at:
+            at -= 1
+            budget += _unrecord(step, victim)
+        _preempt(engine, step, totals, victim)
+        if victim == row:
+            return False, at, budget
+
+
+@kernel
+def _victim(engine: Engine) -> int:
+    """Return the position in `running` of the request to preempt."""
+    running, count = engine.running, int(engine.queue.num_running)
+    at = count - 1
+    if engine.config.priority_policy != 0:
+        for i in range(count):
+            if engine.requests[running[i]].priority > engine.requests[running[at]].priority:
+                at = i
+    return at
+
+
+@kernel
+def _preempt(engine: Engine, step: Step, totals: Record, row: int) -> None:
+    """Take all blocks from `row` and put it back to wait."""
+    requests = engine.requests
+    requests[row].lost = requests[row].computed
+    manager.free(engine, row)
+    requests[row].status = PREEMPTED
+    requests[row].computed = 0
+    requests[row].stale = requests[row].in_flight
+    requests[row].placeholders = 0
+    requests[row].preemptions += 1
+    queues.push_front(engine, row)
+    step.preempted[step.info.preempted] = row
+    step.info.preempted += 1
+    totals.preemptions += 1
+
+
+@kernel
+def _unrecord(step: Step, row: int) -> int:
+    """Drop the entry of a request preempted after it was scheduled; return its tokens (0: none)."""
+    count = step.info.entries
+    for at in range(count):
+        if step.entries[at].row == row:
+            tokens = int(step.entries[at].tokens)
+            for i in range(at, count - 1):
+                step.entries[i].row = step.entries[i + 1].row
+                step.entries[i].tokens = step.entries[i + 1].tokens
+                for group in range(step.old_length.shape[0]):
+                    step.old_length[group, i] = step.old_length[group, i + 1]
+            step.info.entries = count - 1
+            step.info.tokens -= tokens
+            return tokens
+    return 0
