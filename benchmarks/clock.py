@@ -22,11 +22,14 @@ class Seconds:
         """The middle value."""
         return statistics.median(self.values)
 
+    @property
+    def range(self) -> str:
+        """The fastest and the slowest run, as text."""
+        return f"{min(self.values):.3f} to {max(self.values):.3f}"
+
     def __str__(self) -> str:
-        """Return the median, and the range where there were several."""
-        if len(self.values) == 1:
-            return f"{self.median:.3f} s"
-        return f"{self.median:.3f} s ({min(self.values):.3f} to {max(self.values):.3f})"
+        """Return the median with its unit."""
+        return f"{self.median:.3f} s"
 
 
 def repeat(measure: Callable[[], float], times: int) -> Seconds:

@@ -53,8 +53,5 @@ def find_trace(given: Path | None, scratch: Path) -> Trace:
             return Trace(path, workload, f"{path.name}, {workload.num_requests:,} requests")
     path = scratch / "generated.jsonl"
     export(generate("retrieval", seed=0, num_requests=4_000), path)
-    return Trace(
-        path,
-        load(path, format="mooncake"),
-        f"generated: retrieval, 4,000 requests (kvatlas traces fetch {PUBLIC_TRACE} for the real one)",
-    )
+    what = f"generated, 4,000 requests ({PUBLIC_TRACE} is not here: kvatlas traces fetch)"
+    return Trace(path, load(path, format="mooncake"), what)

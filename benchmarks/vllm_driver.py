@@ -93,7 +93,7 @@ def block_hashes(row: dict[str, Any], number: int, block_size: int) -> list[byte
 
 def read_rows(path: Path, limit: int) -> list[dict[str, Any]]:
     """Return the first `limit` requests of the trace."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             if len(rows) == limit:

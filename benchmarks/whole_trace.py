@@ -59,7 +59,7 @@ def whole_trace(trace: Trace, num_blocks: int, *, repeats: int) -> WholeTrace:
 def end_to_end(
     trace: Trace, *, num_blocks: int, repeats: int, expected_hit_tokens: int | None
 ) -> EndToEnd:
-    """Run `kvatlas replay TRACE --blocks N --max-num-seqs 1` as a user does; kernels are on disk."""
+    """Run `kvatlas replay TRACE --blocks N --max-num-seqs 1` as a user does, kernels on disk."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "replay.json"
         command = kvatlas_command(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from kvatlas.cli import replay, traces
+from kvatlas.cli.help import GroupedCommand
 
 __all__ = ["app"]
 
@@ -18,9 +19,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("replay")(replay.replay)
+app.command("replay", cls=GroupedCommand)(replay.replay)
 app.add_typer(traces.app, name="traces")
 
 

@@ -52,7 +52,7 @@ class BlockPool:
         num_groups: KV cache groups that share the pool.
         version: whose rules (`versions.VLLM_VERSIONS`).
 
-    Memory: 40 bytes per block and 32 to 64 for its index slots.
+    Memory: 40 bytes per block and 8 to 16 for its slots in the index.
 
     Raises:
         InputError: fewer than 2 blocks, or an unknown version.

@@ -35,7 +35,6 @@ from kvatlas.engine.state import (
     REQUEST,
     SCRATCH,
     SLIDING,
-    SLOT,
     STEP_INFO,
     TABLE,
     UNIT,
@@ -64,8 +63,7 @@ def make_pool(
         blocks[name][:] = NONE
     first = blocks.next_free[NULL_BLOCK]
     blocks.next_free[num_blocks], blocks.prev_free[first] = first, num_blocks
-    slots = records((num_groups, num_slots), SLOT)
-    slots["block"][:] = NONE
+    slots = np.full((num_groups, num_slots), NONE, np.int32)
     info = one_record(
         POOL_INFO,
         free=num_blocks - 1,

@@ -62,11 +62,10 @@ def _check_index(pool: Pool) -> None:
     seen: set[int] = set()
     for group in range(pool.slots.shape[0]):
         keys = set()
-        slots = pool.slots[group]
-        filed = zip(slots["block"].tolist(), slots["key"].tolist(), strict=True)
-        for slot, (block, key) in enumerate(filed):
+        for slot, block in enumerate(pool.slots[group].tolist()):
             if block == NONE:
                 continue
+            key = keys_of[block]
             _require(key not in keys, f"key {key} has two slots in group {group}")
             keys.add(key)
             first, before = block, NONE

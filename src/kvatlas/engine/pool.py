@@ -102,6 +102,6 @@ def reset_prefix_cache(pool: Pool) -> bool:
         pool.blocks[block].key = NONE
     for group in range(pool.slots.shape[0]):
         for slot in range(pool.slots.shape[1]):
-            pool.slots[group, slot].block = NONE
+            pool.slots[group, slot] = NONE
     pool.info.cached = 0
     return True

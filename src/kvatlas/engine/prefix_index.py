@@ -1,8 +1,8 @@
 """The prefix index: from a key to the blocks that hold its content.
 
-Owns: an open-addressing hash table per KV cache group over `Pool.slot_key` / `slot_block`, and the
-chain of duplicates behind each slot, kept in insertion order because vLLM serves the block inserted
-first. Leaves to others: when a block is cached or evicted (`pool`).
+Owns: an open-addressing hash table of block ids per KV cache group (`Pool.slots`; the keys are in
+the blocks), and the chain of duplicates behind each slot, kept in insertion order because vLLM
+serves the block inserted first. Leaves to others: when a block is cached or evicted (`pool`).
 
 Keys of consecutive blocks of one prompt are mostly consecutive numbers, so the table keeps
 2**page_bits of them side by side: one request's lookup walks memory forwards instead of jumping.
@@ -73,11 +73,9 @@ def find(pool: Pool, group: int, key: int, slot: int) -> int:
     `slot` is the key's home.
     """
     while True:
-        entry = pool.slots[group, slot]
-        if entry.block == NONE:
-            return NONE
-        if entry.key == key:
-            return int(entry.block)
+        block = pool.slots[group, slot]
+        if block == NONE or pool.blocks[block].key == key:
+            return int(block)
         slot = _after(pool, slot)
 
 
@@ -92,16 +90,15 @@ def insert(pool: Pool, group: int, key: int, block: int, slot: int) -> None:
     new.group = group
     new.dup_next = NONE
     while True:
-        entry = pool.slots[group, slot]
-        if entry.block == NONE:
-            entry.key = key
-            entry.block = block
+        holder = pool.slots[group, slot]
+        if holder == NONE:
+            pool.slots[group, slot] = block
             new.slot = slot
             new.dup_prev = NONE
             return
-        if entry.key == key:
-            first = pool.blocks[entry.block]
-            last = int(entry.block) if first.dup_next == NONE else int(first.dup_last)
+        first = pool.blocks[holder]
+        if first.key == key:
+            last = int(holder) if first.dup_next == NONE else int(first.dup_last)
             pool.blocks[last].dup_next = block
             new.dup_prev = last
             first.dup_last = block
@@ -128,7 +125,7 @@ def _remove_duplicate(pool: Pool, block: int) -> None:
     after = int(old.dup_next)
     if old.dup_prev == NONE:
         heir = pool.blocks[after]
-        pool.slots[group, old.slot].block = after
+        pool.slots[group, old.slot] = after
         heir.slot = old.slot
         heir.dup_prev = NONE
         heir.dup_last = old.dup_last
@@ -145,16 +142,16 @@ def _remove_duplicate(pool: Pool, block: int) -> None:
 def _clear_slot(pool: Pool, group: int, hole: int) -> None:
     """Empty a slot and close the gap, so that no probe ever meets a tombstone."""
     slot = _after(pool, hole)
-    while pool.slots[group, slot].block != NONE:
-        moving = pool.slots[group, slot]
+    while pool.slots[group, slot] != NONE:
+        block = pool.slots[group, slot]
+        moving = pool.blocks[block]
         # It may fill the hole unless its home lies behind the hole, in (hole, slot].
         rank = _rank(pool, slot)
         ring = pool.slots.shape[1] - 1
         from_home = (rank - _rank(pool, home(pool, moving.key))) & ring
         if from_home >= (rank - _rank(pool, hole)) & ring:
-            pool.slots[group, hole].key = moving.key
-            pool.slots[group, hole].block = moving.block
-            pool.blocks[moving.block].slot = hole
+            pool.slots[group, hole] = block
+            moving.slot = hole
             hole = slot
         slot = _after(pool, slot)
-    pool.slots[group, hole].block = NONE
+    pool.slots[group, hole] = NONE

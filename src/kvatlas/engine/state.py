@@ -57,7 +57,6 @@ BLOCK = record_dtype(
     group="i4",  # the group under which it is cached
     slot="i4",  # its place in the index, valid at the first of a chain
 )
-SLOT = record_dtype(key="i8", block="i4")  # block NONE = empty slot
 POOL_INFO = record_dtype(
     free="i8",  # blocks in the free queue
     cached="i8",  # blocks that carry a key
@@ -148,14 +147,14 @@ TOTALS = record_dtype(
 
 
 class Pool(NamedTuple):
-    """Blocks, free queue and prefix index: 40 bytes per block plus 16 per index slot.
+    """Blocks, free queue, prefix index: 40 bytes per block, 4 per index slot (2 to 4 a block).
 
     The free queue is a ring through the sentinel record at position N: its `next_free` is the head
     (popped first), its `prev_free` the tail.
     """
 
     blocks: Records  # (N + 1,) BLOCK
-    slots: Records  # (G, T) SLOT
+    slots: I32  # (G, T) the prefix index: the first block cached under a key, NONE = empty
     info: Record  # POOL_INFO
 
 

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["LABEL_COLUMNS", "bar", "facts", "heading", "make_console"]
+__all__ = ["LABEL_COLUMNS", "bar", "heading", "make_console", "two_columns"]
 
 LABEL_COLUMNS = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -46,11 +46,11 @@ def heading(title: str, remark: str = "") -> Text:
     return text
 
 
-def facts(rows: Iterable[tuple[str, str | Text]]) -> Padding:
-    """Return labels and what they stand for, in two columns; long texts wrap in theirs."""
+def two_columns(rows: Iterable[tuple[str, Text]]) -> Padding:
+    """Return labels and what they stand for; long texts wrap in their own column."""
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=LABEL_COLUMNS, max_width=LABEL_COLUMNS)
     table.add_column(overflow="fold")
-    for label, value in rows:
-        table.add_row(Text(label), value if isinstance(value, Text) else Text(value))
-    return Padding(table, (0, 0, 0, 2))
+    for label, text in rows:
+        table.add_row(Text(label), text)
+    return Padding(table, (0, 0, 0, 2), expand=False)

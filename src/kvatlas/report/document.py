@@ -53,7 +53,7 @@ class ReplayDocument:
     engine: str
     config: Mapping[str, Any]
     workload: Mapping[str, Any]
-    decisions: Mapping[str, int | float | str]
+    decisions: Mapping[str, Any]
     figures: Figures
     timing: Mapping[str, float | bool]
     exact: str
@@ -67,6 +67,13 @@ class ReplayDocument:
     def figure(self, name: str) -> Number | None:
         """Return a figure, None where it cannot be had."""
         return self.figures[name]
+
+    def known(self, name: str) -> Number:
+        """Return a figure that can be had. Raises: KeyError when it cannot."""
+        value = self.figures[name]
+        if value is None:
+            raise KeyError(name)
+        return value
 
     def why(self, name: str) -> str:
         """Return why a figure is `None`."""

@@ -108,4 +108,4 @@ def publish(pool: Pool, key: int, block: int) -> None:
     new.group = 0
     new.dup_next = NONE
     new.dup_prev = NONE
-    pool.slots[0, old.slot].block = block
+    pool.slots[0, old.slot] = block

@@ -51,12 +51,7 @@ def check_nano_pool(pool: Pool) -> None:
     keys = pool.blocks["key"].tolist()[:-1]
     cached = {block: key for block, key in enumerate(keys) if key != NONE}
     _require(len(cached) == int(pool.info.cached), "the number of cached blocks is wrong")
-    slots = pool.slots[0]
-    found = {
-        block: key
-        for block, key in zip(slots["block"].tolist(), slots["key"].tolist(), strict=True)
-        if block != NONE
-    }
+    found = {block: keys[block] for block in pool.slots[0].tolist() if block != NONE}
     _require(found == cached, "index and blocks differ")
     _require(len(set(found.values())) == len(found), "a key names two blocks")
 

@@ -1,0 +1,124 @@
+"""All measurements in one command: tables on the terminal, the same figures as JSON.
+
+python -m benchmarks --vllm-python /path/to/python/with/vllm --json bench.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import show
+from benchmarks.machine import describe_machine
+from benchmarks.memory import bytes_per_block
+from benchmarks.side_by_side import side_by_side
+from benchmarks.slope import over_blocks, over_requests
+from benchmarks.startup import startup
+from benchmarks.trace import ONE_AT_A_TIME_HIT_TOKENS, Trace, find_trace
+from benchmarks.whole_trace import end_to_end, whole_trace
+
+PARTS = ("side-by-side", "whole", "end-to-end", "slope", "memory", "startup")
+ONE_AT_A_TIME_BLOCKS = 96_001
+_WIDTH = 110
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the settings of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default"
+    )
+    parser.add_argument("--trace", type=Path, help="a file in Mooncake's format")
+    parser.add_argument("--vllm-python", type=Path, help="an interpreter that holds vLLM 0.32")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--limit", type=int, default=1_000, help="requests side by side")
+    parser.add_argument("--pools", type=_sizes, default=(20_000, 200_000), help="N,N,... blocks")
+    parser.add_argument("--max-requests", type=int, default=1_000_000, help="end of the slope")
+    parser.add_argument("--max-blocks", type=int, default=1_000_000, help="end of the slope")
+    settings = parser.parse_args(arguments)
+    unknown = sorted(set(settings.parts) - set(PARTS))
+    if unknown:
+        parser.error(f"no such part: {unknown[0]} (of {', '.join(PARTS)})")
+    if settings.repeats < 1 or settings.limit < 1:
+        parser.error("--repeats and --limit must be at least 1")
+    return settings
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure what was asked for; return the figures that `--json` writes."""
+    settings = parse(arguments)
+    console = Console(width=max(_WIDTH, Console().width))
+    with tempfile.TemporaryDirectory() as folder:
+        trace = find_trace(settings.trace, Path(folder))
+        figures: dict[str, Any] = {"schema": 1, "machine": describe_machine(), "trace": trace.what}
+        console.print(show.machine_table(figures["machine"], trace.what))
+        for part in settings.parts or PARTS:
+            with console.status(f"measuring: {part}"):
+                figures[part], tables = _measure(part, settings, trace)
+            for table in tables:
+                console.print(table)
+    figures = show.plain(figures)
+    if settings.json is not None:
+        settings.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return figures
+
+
+def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any, list[Any]]:
+    repeats = settings.repeats
+    if part == "side-by-side":
+        pairs = [
+            side_by_side(
+                trace,
+                num_blocks,
+                limit=settings.limit,
+                repeats=repeats,
+                vllm_python=settings.vllm_python,
+            )
+            for num_blocks in settings.pools
+        ]
+        return pairs, [show.side_by_side_table(pairs)]
+    if part == "whole":
+        rows = [whole_trace(trace, blocks, repeats=repeats) for blocks in settings.pools]
+        return rows, [show.whole_trace_table(rows)]
+    if part == "end-to-end":
+        expected = ONE_AT_A_TIME_HIT_TOKENS if trace.is_public_conversation else None
+        process = end_to_end(
+            trace, num_blocks=ONE_AT_A_TIME_BLOCKS, repeats=repeats, expected_hit_tokens=expected
+        )
+        return process, [show.end_to_end_table(process)]
+    if part == "slope":
+        few = min(3, repeats)
+        slopes = [
+            over_requests(_decades(settings.max_requests), num_blocks=20_000, repeats=few),
+            over_blocks(
+                _decades(settings.max_blocks),
+                num_requests=min(100_000, settings.max_requests),
+                repeats=few,
+            ),
+        ]
+        return slopes, [show.slope_table(slope) for slope in slopes]
+    if part == "memory":
+        sizes = [bytes_per_block(num_blocks) for num_blocks in _decades(settings.max_blocks)]
+        return sizes, [show.memory_table(sizes)]
+    started = startup(trace, repeats=repeats)
+    return started, [show.startup_table(started)]
+
+
+def _decades(last: int) -> tuple[int, ...]:
+    """Return 1,000, 10,000, ... up to `last`."""
+    return tuple(10**power for power in range(3, 10) if 10**power <= last)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in text.split(","))
+
+
+if __name__ == "__main__":
+    main()

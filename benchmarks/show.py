@@ -1,0 +1,156 @@
+"""The tables that `python -m benchmarks` prints, and the same figures as plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from rich.table import Table
+
+from benchmarks.memory import Bytes
+from benchmarks.side_by_side import SideBySide
+from benchmarks.slope import Slope
+from benchmarks.startup import Startup
+from benchmarks.whole_trace import EndToEnd, WholeTrace
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON holds it: dataclasses become dicts, their properties included."""
+    if is_dataclass(value) and not isinstance(value, type):
+        held = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        derived = [name for name, what in vars(type(value)).items() if isinstance(what, property)]
+        return held | {name: plain(getattr(value, name)) for name in derived}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return value
+
+
+def machine_table(machine: dict[str, str | int | float], trace: str) -> Table:
+    """Return the machine, one fact per row."""
+    table = _table("Measured on", "", "")
+    for name, value in machine.items():
+        table.add_row(name.replace("_", " "), str(value))
+    table.add_row("trace", trace)
+    return table
+
+
+def side_by_side_table(rows: Sequence[SideBySide]) -> Table:
+    """Return both engines' speed and the ratio."""
+    table = _table(
+        f"The first {rows[0].requests:,} requests: kvatlas beside the real vLLM scheduler",
+        "blocks",
+        "tokens",
+        "kvatlas",
+        "tokens/s",
+        "vLLM",
+        "tokens/s",
+        "ratio",
+        "same decisions",
+    )
+    for row in rows:
+        table.add_row(
+            f"{row.num_blocks:,}",
+            f"{row.scheduled_tokens:,}",
+            str(row.kvatlas),
+            _millions(row.tokens_per_s),
+            "-" if row.vllm is None else str(row.vllm),
+            "-" if row.vllm_tokens_per_s is None else _millions(row.vllm_tokens_per_s),
+            "-" if row.ratio is None else f"{row.ratio:.0f} x",
+            {None: "-", True: "yes", False: "NO"}[row.same_decisions],
+        )
+    return table
+
+
+def whole_trace_table(rows: Sequence[WholeTrace]) -> Table:
+    """Return the engine's speed on the whole trace."""
+    table = _table(
+        "The whole trace, engine alone",
+        "blocks",
+        "steps",
+        "tokens",
+        "median",
+        "range",
+        "tokens/s",
+        "blocks/s",
+    )
+    for row in rows:
+        table.add_row(
+            f"{row.num_blocks:,}",
+            f"{row.steps:,}",
+            f"{row.scheduled_tokens:,}",
+            str(row.engine),
+            row.engine.range,
+            _millions(row.tokens_per_s),
+            _millions(row.blocks_per_s),
+        )
+    return table
+
+
+def end_to_end_table(row: EndToEnd) -> Table:
+    """Return the time of the whole process."""
+    table = _table(
+        f"kvatlas replay --blocks {row.num_blocks} --max-num-seqs 1, the whole process",
+        "median",
+        "range",
+        "hit tokens",
+        "as real vLLM",
+    )
+    expected = row.expected_hit_tokens
+    agrees = "-" if expected is None else "yes" if expected == row.hit_tokens else "NO"
+    table.add_row(str(row.process), row.process.range, f"{row.hit_tokens:,}", agrees)
+    return table
+
+
+def slope_table(slope: Slope) -> Table:
+    """Return the cost per token at each size, and the exponent."""
+    table = _table(
+        f"Cost per token as {slope.grows} grow: exponent {slope.exponent:+.3f} (0 is flat)",
+        slope.grows,
+        "tokens",
+        "ns per token",
+    )
+    for point in slope.points:
+        table.add_row(f"{point.size:,}", f"{point.scheduled_tokens:,}", f"{point.ns_per_token:.1f}")
+    return table
+
+
+def memory_table(rows: Sequence[Bytes]) -> Table:
+    """Return the bytes per block."""
+    table = _table(
+        "Memory of the engine", "blocks", "pool, B per block", "index, B per block", "tables, MiB"
+    )
+    for row in rows:
+        table.add_row(
+            f"{row.num_blocks:,}",
+            f"{row.pool_per_block:.1f}",
+            f"{row.index_per_block:.1f}",
+            f"{row.tables_total / 2**20:.1f}",
+        )
+    return table
+
+
+def startup_table(row: Startup) -> Table:
+    """Return what a user waits for."""
+    table = _table("Before the first result", "what", "median", "range")
+    for what, seconds in (
+        ("kvatlas --help", row.help),
+        ("reading the trace", row.load),
+        ("compiling, once per version", row.compile),
+        ("loading what was compiled", row.from_cache),
+    ):
+        table.add_row(what, str(seconds), seconds.range)
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=any(columns))
+    for at, column in enumerate(columns):
+        table.add_column(column, justify="left" if at == 0 else "right")
+    return table
+
+
+def _millions(value: float) -> str:
+    return f"{value / 1e6:.2f} M" if value < 1e7 else f"{value / 1e6:.0f} M"
