@@ -264,7 +264,7 @@ def test_a_fetched_trace_is_found_by_name(
     sha256 = hashlib.sha256(server.content).hexdigest()
     monkeypatch.setitem(TRACES, "t", server.trace(sha256=sha256, size_bytes=None))
     monkeypatch.setenv("KVATLAS_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match=r"not fetched yet .*; run kvatlas fetch t first"):
+    with pytest.raises(InputError, match=r"not fetched yet .*; run kvatlas traces fetch t first"):
         resolve("t")
     assert fetch("t", wait_s=0) == tmp_path / "traces" / "t" / "trace.jsonl"
     assert resolve("t").prompt_tokens.tolist() == [600]

@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("replay", cls=GroupedCommand)(replay.replay)
+app.command("replay", cls=GroupedCommand, short_help="Replay a trace through the twin.")(replay.replay)
 app.add_typer(traces.app, name="traces")
 
 

@@ -21,6 +21,12 @@ def _option(*names: str, help: str, panel: str, metavar: str | None = None) -> A
     return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
 
 
+def _switch(name: str, *, on: bool, help: str, panel: str) -> Any:
+    return typer.Option(
+        f"--{name}/--no-{name}", help=help, rich_help_panel=panel, show_default="on" if on else "off"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ReplayFlags:
     """What the user gave, by the names of the flags; `None` where a default depends on others."""
@@ -123,9 +129,7 @@ def replay(
     ] = None,
     prefix_caching: Annotated[
         bool,
-        _option(
-            "--prefix-caching/--no-prefix-caching", help="Reuse equal prefixes.", panel=_POOL
-        ),
+        _switch("prefix-caching", on=True, help="Reuse equal prefixes.", panel=_POOL),
     ] = True,
     max_num_seqs: Annotated[
         int,
@@ -163,8 +167,9 @@ def replay(
     ] = 0.0,
     reserve_full_isl: Annotated[
         bool,
-        _option(
-            "--reserve-full-isl/--no-reserve-full-isl",
+        _switch(
+            "reserve-full-isl",
+            on=True,
             help="Admit a request only when its whole prompt fits.",
             panel=_SCHEDULER,
         ),
@@ -180,8 +185,9 @@ def replay(
     ] = 0,
     async_scheduling: Annotated[
         bool,
-        _option(
-            "--async-scheduling/--no-async-scheduling",
+        _switch(
+            "async-scheduling",
+            on=False,
             help="Schedule a step ahead of the last one's output.",
             panel=_SCHEDULER,
         ),

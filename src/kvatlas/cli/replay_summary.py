@@ -106,7 +106,10 @@ def _config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
 
 def _group(spec: KVCacheSpec) -> dict[str, Any]:
     """Return a group by vLLM's name of its spec, with the fields that the spec has."""
-    return {"kind": type(spec).__name__, **asdict(spec)}
+    said = asdict(spec)
+    if not spec.page_size_bytes:
+        said["page_size_bytes"] = said["padding_bytes"] = None
+    return {"kind": type(spec).__name__, **said}
 
 
 def _workload(flags: ReplayFlags, workload: Workload) -> dict[str, Any]:

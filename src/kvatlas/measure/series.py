@@ -39,7 +39,8 @@ class Series:
         running, waiting: mean number of requests.
         hit_rate: token hit rate of the first admissions in the interval.
         hit_rate_so_far: the same from the beginning.
-        preemptions, evicted_blocks: how many in the interval.
+        preemptions: how many in the interval.
+        evicted_blocks_per_s: cached blocks lost per simulated second.
     """
 
     start_s: F64
@@ -50,7 +51,7 @@ class Series:
     hit_rate: F64
     hit_rate_so_far: F64
     preemptions: F64
-    evicted_blocks: F64
+    evicted_blocks_per_s: F64
 
 
 class Recorder:
@@ -92,7 +93,7 @@ class Recorder:
                 hit_rate=_or_nan(grown["hits"], grown["queries"]),
                 hit_rate_so_far=_or_nan(columns["hits"][1:], columns["queries"][1:]),
                 preemptions=grown["preemptions"],
-                evicted_blocks=grown["evictions"],
+                evicted_blocks_per_s=grown["evictions"] / (span_ms / 1e3),
             )
 
 

@@ -103,7 +103,7 @@ def _memory(document: ReplayDocument) -> Iterator[Fact]:
         yield _unknown(document, "Internal waste", "waste.internal_time_weighted")
     else:
         slots = count(round(document.known("waste.internal_mean_slots")))
-        yield Fact("Internal waste", f"{percent(waste)} of the slots held, {slots} on average")
+        yield Fact("Internal waste", f"{percent(waste)} of the slots held ({slots} on average)")
     yield Fact("External", "costs nothing here: blocks are equal, any free one serves")
     yield Fact("Evicted", f"{count(document.known('prefix.evicted_blocks'))} cached blocks")
 

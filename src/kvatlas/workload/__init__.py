@@ -73,6 +73,6 @@ def _load_fetched(name: str, **options: Any) -> Workload:
         raise InputError(
             "this public trace was not fetched yet",
             value=name,
-            remedy=f"run kvatlas fetch {name} first",
+            remedy=f"run kvatlas traces fetch {name} first",
         )
     return load(path, **{"format": public_trace(name).format, **options})

@@ -1,0 +1,153 @@
+"""Tables of the documentation that come from the code, so that they cannot be out of date.
+
+A page says `<!-- table: NAME ARGUMENT... -->` and gets the table when the site is built (this module
+is a hook of mkdocs). Owns: which tables there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+_TAG = re.compile(r"<!-- table: (?P<name>[\w-]+)(?P<arguments>(?: [\w-]+)*) -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Return the page with its tables (called by mkdocs)."""
+    return _TAG.sub(lambda tag: TABLES[tag["name"]](*tag["arguments"].split()), markdown)
+
+
+def flags(*command: str) -> str:
+    """Return the arguments and flags of a command, by the panels of its help."""
+    parameters = [p for p in find_command(command).params if not getattr(p, "hidden", False)]
+    lines: list[str] = []
+    panels = dict.fromkeys(getattr(p, "rich_help_panel", None) or "" for p in parameters)
+    for panel in panels:
+        if panel:
+            lines += [f"**{panel}**", ""]
+        inside = [p for p in parameters if (getattr(p, "rich_help_panel", None) or "") == panel]
+        lines += [*_table(("Flag", "Default", "Meaning"), map(_flag, inside)), ""]
+    return "\n".join(lines)
+
+
+def find_command(path: Sequence[str]) -> Any:
+    """Return the click command under these words, such as ("traces", "fetch")."""
+    import typer
+
+    from kvatlas.cli.app import app
+
+    command: Any = typer.main.get_command(app)
+    for word in path:
+        command = command.commands[word]
+    return command
+
+
+def _flag(parameter: Any) -> tuple[str, str, str]:
+    if parameter.param_type_name == "argument":
+        shown = "none" if parameter.required is False else "required"
+        return f"`{parameter.metavar or parameter.name.upper()}`", shown, parameter.help or ""
+    names = "`" + "`, `".join([*parameter.opts, *parameter.secondary_opts]) + "`"
+    if parameter.metavar:
+        names += f" {parameter.metavar.replace('|', ' or ')}"
+    default = parameter.default
+    if parameter.secondary_opts:
+        default = (parameter.opts if default else parameter.secondary_opts)[0]
+    return names, "" if default in (None, False) else f"`{default}`", parameter.help or ""
+
+
+def formats() -> str:
+    """Return the trace formats: name and what each holds."""
+    from kvatlas.workload import format_names, reader_for
+
+    rows = ((f"`{name}`", reader_for(name).summary) for name in format_names())
+    return "\n".join(_table(("Format", "What it holds"), rows))
+
+
+def reader_options() -> str:
+    """Return the options that the readers take in `load(path, **options)`."""
+    from kvatlas.workload import format_names, reader_for
+
+    rows = [
+        (f"`{name}`", f"`{option}`", what)
+        for name in format_names()
+        for option, what in reader_for(name).options.items()
+    ]
+    return "\n".join(_table(("Format", "Option", "Meaning (default)"), rows))
+
+
+def generators() -> str:
+    """Return the built-in workloads."""
+    from kvatlas.workload.generators import GENERATORS
+
+    rows = ((f"[`{g.name}`](#{g.name})", g.summary) for g in GENERATORS.values())
+    return "\n".join(_table(("Workload", "Traffic"), rows))
+
+
+def knobs(name: str) -> str:
+    """Return the knobs of one built-in workload."""
+    from kvatlas.workload.generators import GENERATORS
+
+    rows = (
+        (f"`{knob.name}`", f"{knob.default} {knob.unit}".rstrip(), knob.what)
+        for knob in GENERATORS[name].knob_infos
+    )
+    return "\n".join(_table(("Knob", "Default", "Meaning"), rows))
+
+
+def public_traces() -> str:
+    """Return the public traces that can be fetched."""
+    from kvatlas.units import format_bytes
+    from kvatlas.workload.public_traces import TRACES
+
+    rows = (
+        (
+            f"`{trace.name}`",
+            trace.what,
+            "unknown" if trace.size_bytes is None else format_bytes(trace.size_bytes),
+            trace.licence,
+            f"[source]({trace.source})",
+        )
+        for trace in TRACES.values()
+    )
+    return "\n".join(_table(("Name", "What", "Size", "Licence", ""), rows))
+
+
+def models() -> str:
+    """Return the models that are known by name."""
+    from kvatlas.model import catalogue_names, load_model
+
+    rows = []
+    for name in catalogue_names():
+        kinds = load_model(name).kinds
+        rows.append((f"`{name}`", ", ".join(sorted(kinds))))
+    return "\n".join(_table(("Model", "Kinds of layers"), rows))
+
+
+def versions() -> str:
+    """Return the engine versions whose rules are known."""
+    from kvatlas.engine.nano import NANO_VERSIONS
+    from kvatlas.engine.versions import VLLM_VERSIONS
+
+    rows = [("`vllm`", f"`{version}`") for version in VLLM_VERSIONS]
+    rows += [("`nano-vllm`", f"`{version}`") for version in NANO_VERSIONS]
+    return "\n".join(_table(("`--engine`", "`--engine-version`"), rows))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
+    for row in rows:
+        yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "flags": flags,
+    "formats": formats,
+    "generators": generators,
+    "knobs": knobs,
+    "models": models,
+    "public-traces": public_traces,
+    "reader-options": reader_options,
+    "versions": versions,
+}
