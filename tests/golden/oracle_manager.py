@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvatlas.engine import manager
-from kvatlas.engine.lookup import find_longest_cache_hit
+from kvatlas.engine.kernels import manager
+from kvatlas.engine.kernels.lookup import find_longest_cache_hit
+from kvatlas.engine.kernels.state import NONE, Engine
 from kvatlas.engine.replay import Replay, free_queue
 from kvatlas.engine.specs import EngineConfig
-from kvatlas.engine.state import NONE, Engine
 from kvatlas.jit import inlined, kernel
 from kvatlas.workload import Workload
 

@@ -13,7 +13,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from kvatlas.engine.stream import (
+from kvatlas.engine.kernels.stream import (
     ADMIT_WORD,
     GROUP_WORD,
     GROW_WORD,

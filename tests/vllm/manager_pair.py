@@ -17,7 +17,7 @@ from vllm.v1.request import Request as RealRequest
 from vllm.v1.request import RequestStatus
 
 from kvatlas.engine import EngineConfig, KVCacheManager, Request
-from kvatlas.engine.state import NONE
+from kvatlas.engine.kernels.state import NONE
 
 
 @dataclass

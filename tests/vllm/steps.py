@@ -19,7 +19,7 @@ from real import real_scheduler
 from real_requests import RealRequests
 from vllm.v1.outputs import ModelRunnerOutput
 
-from kvatlas.engine.stream import (
+from kvatlas.engine.kernels.stream import (
     ADMIT_WORD,
     GROUP_WORD,
     GROW_WORD,

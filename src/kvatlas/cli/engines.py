@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from kvatlas.cli.replay import ReplayFlags
-from kvatlas.engine.replay import DriveConfig, Replay
+from kvatlas.engine.replay import Replay
+from kvatlas.engine.results import DriveConfig
 from kvatlas.engine.specs import (
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,

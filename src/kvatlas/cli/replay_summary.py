@@ -15,7 +15,8 @@ from kvatlas.cli.engines import EngineChoice
 from kvatlas.cli.replay import ReplayFlags
 from kvatlas.cli.stopwatch import Stopwatch
 from kvatlas.cli.version import version
-from kvatlas.engine.replay import Replay, blocks_needed
+from kvatlas.engine.replay import Replay
+from kvatlas.engine.rows_of import blocks_needed
 from kvatlas.engine.specs import KVCacheSpec
 from kvatlas.jit import COMPILED
 from kvatlas.measure import Recorder, measure_replay

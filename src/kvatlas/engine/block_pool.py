@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvatlas.engine import entries
 from kvatlas.engine.build import make_pool
 from kvatlas.engine.check import check_pool
-from kvatlas.engine.state import NONE, NULL_BLOCK
+from kvatlas.engine.kernels import entries
+from kvatlas.engine.kernels.state import NONE, NULL_BLOCK
 from kvatlas.engine.versions import VLLM_VERSIONS, rules
 from kvatlas.errors import InputError
 

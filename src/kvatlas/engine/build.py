@@ -7,16 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.specs import (
-    ChunkedLocalAttentionSpec,
-    CrossAttentionSpec,
-    EngineConfig,
-    FullAttentionSpec,
-    KVCacheSpec,
-    MambaSpec,
-    SlidingWindowSpec,
-)
-from kvatlas.engine.state import (
+from kvatlas.engine.kernels.state import (
     ABSENT,
     BLOCK,
     CHUNKED,
@@ -45,6 +36,15 @@ from kvatlas.engine.state import (
     Step,
     one_record,
     records,
+)
+from kvatlas.engine.specs import (
+    ChunkedLocalAttentionSpec,
+    CrossAttentionSpec,
+    EngineConfig,
+    FullAttentionSpec,
+    KVCacheSpec,
+    MambaSpec,
+    SlidingWindowSpec,
 )
 from kvatlas.errors import InputError
 

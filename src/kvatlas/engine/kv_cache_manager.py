@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvatlas.engine import entries
 from kvatlas.engine.check import check_engine
+from kvatlas.engine.kernels import entries
+from kvatlas.engine.kernels.state import NONE, RUNNING, WAITING
+from kvatlas.engine.live_rows import Rows
 from kvatlas.engine.request import Request
-from kvatlas.engine.rows import Rows
 from kvatlas.engine.specs import CrossAttentionSpec, EngineConfig
-from kvatlas.engine.state import NONE, RUNNING, WAITING
 from kvatlas.errors import InputError
 
 

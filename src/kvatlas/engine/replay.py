@@ -1,7 +1,7 @@
 """Replay: a workload through the twin, from rows to results.
 
 Owns: setting aside what can never be served, running in slices so that progress shows and Ctrl-C
-stops cleanly. Leaves to others: each step (`drive`), rows (`rows_of`), reports (`kvatlas.report`).
+stops cleanly. Leaves to others: each step (`drive`), rows (`workload_rows`), reports (`kvatlas.report`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 from kvatlas.engine.build import make_engine, make_step
 from kvatlas.engine.check import check_engine
-from kvatlas.engine.drive import BLOCKED, DONE, Arrivals, drive, reject
+from kvatlas.engine.kernels.drive import BLOCKED, DONE, Arrivals, drive, reject
+from kvatlas.engine.kernels.state import I64, REJECTED, TOTALS, Engine, one_record, records
+from kvatlas.engine.kernels.step_time import LINEAR, StepTime
+from kvatlas.engine.kernels.stream import U32, Sink
+from kvatlas.engine.kernels.sums import PROGRESS, TIMES, Progress
 from kvatlas.engine.results import DriveConfig, ReplayResult
-from kvatlas.engine.rows_of import blocks_needed, lay_out, never_fits
 from kvatlas.engine.specs import EngineConfig
-from kvatlas.engine.state import I64, REJECTED, TOTALS, Engine, one_record, records
-from kvatlas.engine.step_time import LINEAR, StepTime
-from kvatlas.engine.stream import U32, Sink
-from kvatlas.engine.sums import PROGRESS, TIMES, Progress
+from kvatlas.engine.workload_rows import blocks_needed, lay_out, never_fits
 from kvatlas.workload.model import Workload
 
 _SLICE_STEPS = 1 << 16

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from kvatlas.engine.state import F64
+from kvatlas.engine.kernels.state import F64
 from kvatlas.errors import InputError
 
 

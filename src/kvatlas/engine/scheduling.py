@@ -12,13 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvatlas.engine import entries
 from kvatlas.engine.build import make_step
 from kvatlas.engine.check import check_engine
-from kvatlas.engine.request import Request
-from kvatlas.engine.rows import Rows
-from kvatlas.engine.specs import EngineConfig
-from kvatlas.engine.state import (
+from kvatlas.engine.kernels import entries
+from kvatlas.engine.kernels.state import (
     FINISHED,
     NEW_KIND,
     NONE,
@@ -27,6 +24,9 @@ from kvatlas.engine.state import (
     Step,
     one_record,
 )
+from kvatlas.engine.live_rows import Rows
+from kvatlas.engine.request import Request
+from kvatlas.engine.specs import EngineConfig
 from kvatlas.errors import InputError
 
 

@@ -12,10 +12,10 @@ from nano_cases import by_hand
 from nano_model import ModelNano
 from nano_plain import STEP, PlainRun, drive_plain
 
+from kvatlas.engine.kernels.state import NONE
 from kvatlas.engine.nano import NanoConfig, NanoReplay
 from kvatlas.engine.nano.check import free_block_ids
 from kvatlas.engine.replay import DriveConfig
-from kvatlas.engine.state import NONE
 from kvatlas.workload import Workload
 
 

@@ -13,11 +13,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from kvatlas.engine.kernels.state import I32, I64, NONE, Pool
 from kvatlas.engine.nano import blocks
 from kvatlas.engine.nano.build import make_nano_pool
 from kvatlas.engine.nano.check import check_nano_pool, free_block_ids
 from kvatlas.engine.nano.sequence import SequenceLike
-from kvatlas.engine.state import I32, I64, NONE, Pool
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.jit import entry
 

@@ -15,9 +15,9 @@ O(1) here, O(free) in nano-vLLM's deque.
 
 from __future__ import annotations
 
-from kvatlas.engine import prefix_index
-from kvatlas.engine.pool import get_new_blocks
-from kvatlas.engine.state import I32, I64, NONE, Pool
+from kvatlas.engine.kernels import prefix_index
+from kvatlas.engine.kernels.pool import get_new_blocks
+from kvatlas.engine.kernels.state import I32, I64, NONE, Pool
 from kvatlas.jit import kernel
 
 

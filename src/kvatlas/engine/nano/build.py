@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from kvatlas.engine.build import make_pool
+from kvatlas.engine.kernels.state import ENTRY, TABLE, Engine, Pool, Step, records
 from kvatlas.engine.nano.config import NanoConfig
 from kvatlas.engine.specs import EngineConfig
-from kvatlas.engine.state import ENTRY, TABLE, Engine, Pool, Step, records
 
 _FIRST_SLOTS = 256
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kvatlas.engine.state import NONE, RUNNING, Engine, Pool
+from kvatlas.engine.kernels.state import NONE, RUNNING, Engine, Pool
 from kvatlas.errors import InvariantError
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.drive import BLOCKED, DONE, SLICE_OVER, Arrivals
+from kvatlas.engine.kernels.drive import BLOCKED, DONE, SLICE_OVER, Arrivals
+from kvatlas.engine.kernels.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
+from kvatlas.engine.kernels.step_time import StepTime, step_ms
+from kvatlas.engine.kernels.stream import Sink, write_step
+from kvatlas.engine.kernels.sums import Progress
 from kvatlas.engine.nano import scheduler
 from kvatlas.engine.nano.waiting import pop_front, push_back
-from kvatlas.engine.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
-from kvatlas.engine.step_time import StepTime, step_ms
-from kvatlas.engine.stream import Sink, write_step
-from kvatlas.engine.sums import Progress
 from kvatlas.jit import entry, kernel
 
 NEED_SLOTS = 3

@@ -14,9 +14,9 @@ prefix passes its token check. bb823b3 removes dead entries.)
 
 from __future__ import annotations
 
-from kvatlas.engine.identity import fill_keys, key_at
+from kvatlas.engine.kernels.identity import fill_keys, key_at
+from kvatlas.engine.kernels.state import FINISHED, NONE, PREEMPTED, Engine
 from kvatlas.engine.nano import blocks
-from kvatlas.engine.state import FINISHED, NONE, PREEMPTED, Engine
 from kvatlas.jit import kernel
 
 _PIECE = 64

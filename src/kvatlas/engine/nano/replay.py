@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from kvatlas.engine.drive import BLOCKED, DONE
+from kvatlas.engine.kernels.drive import BLOCKED, DONE
+from kvatlas.engine.kernels.stream import U32
 from kvatlas.engine.nano import drive as nano_drive
 from kvatlas.engine.nano.build import adapt, engine_config, grow
 from kvatlas.engine.nano.check import check_nano_engine
 from kvatlas.engine.nano.config import NanoConfig
 from kvatlas.engine.replay import DriveConfig, Replay
-from kvatlas.engine.stream import U32
 from kvatlas.workload.model import Workload
 
 _SLICE_STEPS = 1 << 16

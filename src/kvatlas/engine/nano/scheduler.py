@@ -2,7 +2,7 @@
 
 Owns: who runs in a step, who is preempted, when a sequence ends. Leaves to others: blocks
 (`manager`), the waiting queue's order (`waiting`), and the clock (`drive`). Mirrors
-nanovllm/engine/scheduler.py (see `config`).
+nanovllm/engine/kernels/scheduler.py (see `config`).
 
 nano-vLLM's running deque is popped from the left as decode goes, and what was scheduled is put back
 in front; victims are popped from the right. So the order never changes, and an array with a running
@@ -11,9 +11,7 @@ end does the same.
 
 from __future__ import annotations
 
-from kvatlas.engine.nano import manager
-from kvatlas.engine.nano.waiting import pop_front, push_front
-from kvatlas.engine.state import (
+from kvatlas.engine.kernels.state import (
     I64,
     NEW_KIND,
     NONE,
@@ -24,6 +22,8 @@ from kvatlas.engine.state import (
     Record,
     Step,
 )
+from kvatlas.engine.nano import manager
+from kvatlas.engine.nano.waiting import pop_front, push_front
 from kvatlas.jit import inlined, kernel
 
 

@@ -6,7 +6,7 @@ profile (`engine.queues`), without the heap that priorities need and nano-vLLM d
 
 from __future__ import annotations
 
-from kvatlas.engine.state import I64, Record
+from kvatlas.engine.kernels.state import I64, Record
 from kvatlas.jit import kernel
 
 

@@ -6,10 +6,10 @@ others: the rules behind them, and whole replays (`drive`).
 
 from __future__ import annotations
 
-from kvatlas.engine import caching, manager, prefix_index, queues, scheduler
-from kvatlas.engine import pool as pool_
-from kvatlas.engine.lookup import find_longest_cache_hit
-from kvatlas.engine.state import (
+from kvatlas.engine.kernels import caching, manager, prefix_index, queues, scheduler
+from kvatlas.engine.kernels import pool as pool_
+from kvatlas.engine.kernels.lookup import find_longest_cache_hit
+from kvatlas.engine.kernels.state import (
     FINISHED,
     I32,
     I64,

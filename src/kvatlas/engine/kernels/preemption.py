@@ -6,8 +6,8 @@ Mirrors the preemption loop of `Scheduler.schedule` and `_preempt_request` of vL
 
 from __future__ import annotations
 
-from kvatlas.engine import manager, queues
-from kvatlas.engine.state import PREEMPTED, Engine, Record, Step
+from kvatlas.engine.kernels import manager, queues
+from kvatlas.engine.kernels.state import PREEMPTED, Engine, Record, Step
 from kvatlas.jit import kernel
 
 

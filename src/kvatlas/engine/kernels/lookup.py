@@ -12,9 +12,9 @@ needed.
 
 from __future__ import annotations
 
-from kvatlas.engine import prefix_index
-from kvatlas.engine.identity import fill_keys, key_at
-from kvatlas.engine.state import (
+from kvatlas.engine.kernels import prefix_index
+from kvatlas.engine.kernels.identity import fill_keys, key_at
+from kvatlas.engine.kernels.state import (
     CHUNKED,
     FULL,
     MAMBA_ALIGN,

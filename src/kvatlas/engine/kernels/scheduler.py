@@ -8,12 +8,12 @@ priority, preemption by recompute; no speculative tokens, encoder budgets, LoRA 
 
 from __future__ import annotations
 
-from kvatlas.engine import manager, queues
-from kvatlas.engine.caching import cache_blocks, new_step_starts
-from kvatlas.engine.lookup import find_longest_cache_hit
-from kvatlas.engine.mamba_chunks import align_chunk
-from kvatlas.engine.preemption import allocate_running
-from kvatlas.engine.state import (
+from kvatlas.engine.kernels import manager, queues
+from kvatlas.engine.kernels.caching import cache_blocks, new_step_starts
+from kvatlas.engine.kernels.lookup import find_longest_cache_hit
+from kvatlas.engine.kernels.mamba_chunks import align_chunk
+from kvatlas.engine.kernels.preemption import allocate_running
+from kvatlas.engine.kernels.state import (
     FINISHED,
     I64,
     NEW_KIND,

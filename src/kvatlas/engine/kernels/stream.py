@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kvatlas.engine.state import I64, NEW_KIND, NONE, RESUMED_KIND, RUN_KIND, Engine, Step
+from kvatlas.engine.kernels.state import I64, NEW_KIND, NONE, RESUMED_KIND, RUN_KIND, Engine, Step
 from kvatlas.jit import inlined, kernel
 
 U32 = NDArray[np.uint32]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.engine.build import make_requests
+from kvatlas.engine.kernels.state import I64, Records
 from kvatlas.engine.specs import CrossAttentionSpec, EngineConfig
-from kvatlas.engine.state import I64, Records
 from kvatlas.errors import InputError
 from kvatlas.workload.model import Workload
 

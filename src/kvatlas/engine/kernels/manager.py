@@ -8,12 +8,12 @@ context parallelism.
 
 from __future__ import annotations
 
-from kvatlas.engine import pool as pool_
-from kvatlas.engine.caching import cache_blocks
-from kvatlas.engine.demand import blocks_to_allocate
-from kvatlas.engine.lookup import num_skipped_tokens
-from kvatlas.engine.state import CROSS, FULL, MAMBA_ALIGN, MAMBA_NONE, NONE, SLIDING, Engine
-from kvatlas.engine.tables import (
+from kvatlas.engine.kernels import pool as pool_
+from kvatlas.engine.kernels.caching import cache_blocks
+from kvatlas.engine.kernels.demand import blocks_to_allocate
+from kvatlas.engine.kernels.lookup import num_skipped_tokens
+from kvatlas.engine.kernels.state import CROSS, FULL, MAMBA_ALIGN, MAMBA_NONE, NONE, SLIDING, Engine
+from kvatlas.engine.kernels.tables import (
     adopt_hits,
     allocate_new,
     release_slot,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvatlas.engine.state import (
+from kvatlas.engine.kernels.state import (
     I64,
     MAMBA_ALIGN,
     MAMBA_NONE,

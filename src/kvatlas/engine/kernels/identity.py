@@ -14,7 +14,7 @@ where keys_per_id = max(1, P // H). P divides H or H divides P, so no two prefix
 
 from __future__ import annotations
 
-from kvatlas.engine.state import Engine
+from kvatlas.engine.kernels.state import Engine
 from kvatlas.jit import kernel
 
 

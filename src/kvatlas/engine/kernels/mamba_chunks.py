@@ -6,7 +6,7 @@ Mirrors `Scheduler._mamba_block_aligned_split` of vLLM 0.32.0 without EAGLE and 
 
 from __future__ import annotations
 
-from kvatlas.engine.state import Engine
+from kvatlas.engine.kernels.state import Engine
 from kvatlas.jit import kernel
 
 

@@ -7,8 +7,8 @@ Mirrors v1/core/block_pool.py and kv_cache_utils.FreeKVCacheBlockQueue of vLLM 0
 
 from __future__ import annotations
 
-from kvatlas.engine import prefix_index
-from kvatlas.engine.state import I32, NONE, NULL_BLOCK, Pool
+from kvatlas.engine.kernels import prefix_index
+from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
 from kvatlas.jit import inlined, kernel
 
 

@@ -7,7 +7,7 @@ values are unique, so that any correct heap pops in vLLM's order (v1/core/sched/
 
 from __future__ import annotations
 
-from kvatlas.engine.state import Engine
+from kvatlas.engine.kernels.state import Engine
 from kvatlas.jit import inlined, kernel
 
 

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kvatlas.engine import manager, queues, scheduler
-from kvatlas.engine.state import F64, NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
-from kvatlas.engine.step_time import StepTime, step_ms
-from kvatlas.engine.stream import STEP_WORD, Sink, put, write_step
-from kvatlas.engine.sums import Progress, add_sums, observe, wasted_slots
+from kvatlas.engine.kernels import manager, queues, scheduler
+from kvatlas.engine.kernels.state import F64, NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
+from kvatlas.engine.kernels.step_time import StepTime, step_ms
+from kvatlas.engine.kernels.stream import STEP_WORD, Sink, put, write_step
+from kvatlas.engine.kernels.sums import Progress, add_sums, observe, wasted_slots
 from kvatlas.jit import entry, inlined, kernel
 
 # Why `drive` returned.

@@ -13,7 +13,7 @@ Equal to vLLM's `BlockHashToBlockMap` (v1/core/block_pool.py, 0.32.0).
 
 from __future__ import annotations
 
-from kvatlas.engine.state import NONE, Pool
+from kvatlas.engine.kernels.state import NONE, Pool
 from kvatlas.jit import inlined, kernel
 
 _MASK32 = 0xFFFFFFFF
