@@ -7,6 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
+export NO_MKDOCS_2_WARNING := 1
 
 fits = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
@@ -25,12 +26,13 @@ torch_version := 2.13.0
 
 report := kvatlas-report/index.html
 
-.PHONY: help demo test lint test-vllm bench docs format picture clean python
+.PHONY: help demo test lint test-vllm bench figures docs format picture clean python
 help:
 	@echo "make demo       replay the built-in workload and write $(report)"
 	@echo "make test       ruff, mypy, import-linter, docs, pytest"
 	@echo "make test-vllm  compare every step with the real vLLM $(vllm_version) (installs 3.4 GB)"
 	@echo "make bench      measure speed; VLLM_PYTHON=... adds the real vLLM to the same run"
+	@echo "make figures    measure and write the tables of docs/performance.md"
 	@echo "make docs       build the documentation into site/"
 	@echo "make format     format the code"
 	@echo "make picture    draw the README's picture again"
@@ -87,6 +89,9 @@ test-vllm: $(vllm_installed)
 
 bench: $(tested)
 	$(venv)/bin/python -m benchmarks $(if $(VLLM_PYTHON),--vllm-python $(VLLM_PYTHON)) $(BENCH)
+
+figures: $(tested)
+	$(MAKE) bench BENCH='--markdown docs/figures.md'
 
 docs: $(tested)
 	$(venv)/bin/mkdocs build --strict

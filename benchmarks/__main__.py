@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from benchmarks import show
 from benchmarks.machine import describe_machine
@@ -37,6 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--trace", type=Path, help="a file in Mooncake's format")
     parser.add_argument("--vllm-python", type=Path, help="an interpreter that holds vLLM 0.32")
     parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--markdown", type=Path, help="write the tables here")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--limit", type=int, default=1_000, help="requests side by side")
     parser.add_argument("--pools", type=_sizes, default=(20_000, 200_000), help="N,N,... blocks")
@@ -58,19 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         trace = find_trace(settings.trace, Path(folder))
         figures: dict[str, Any] = {"schema": 1, "machine": describe_machine(), "trace": trace.what}
-        console.print(show.machine_table(figures["machine"], trace.what))
+        tables = [show.machine_table(figures["machine"], trace.what)]
+        console.print(*tables)
         for part in settings.parts or PARTS:
             with console.status(f"measuring: {part}"):
-                figures[part], tables = _measure(part, settings, trace)
-            for table in tables:
-                console.print(table)
+                figures[part], measured = _measure(part, settings, trace)
+            console.print(*measured)
+            tables += measured
     figures = show.plain(figures)
+    if settings.markdown is not None:
+        settings.markdown.write_text(show.markdown(tables), encoding="utf-8")
     if settings.json is not None:
         settings.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return figures
 
 
-def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any, list[Any]]:
+def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any, list[Table]]:
     repeats = settings.repeats
     if part == "side-by-side":
         pairs = [

@@ -28,11 +28,25 @@ def plain(value: Any) -> Any:
     return value
 
 
+def markdown(tables: Sequence[Table]) -> str:
+    """Return the tables as the documentation shows them."""
+    lines: list[str] = []
+    for table in tables:
+        headers = [str(column.header) for column in table.columns]
+        cells = [[str(cell) for cell in column.cells] for column in table.columns]
+        lines += [f"**{table.title}**", "", "| " + " | ".join(headers) + " |"]
+        marks = ["---:" if column.justify == "right" else "---" for column in table.columns]
+        lines.append("| " + " | ".join(marks) + " |")
+        lines += ["| " + " | ".join(row) + " |" for row in zip(*cells, strict=True)]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def machine_table(machine: dict[str, str | int | float], trace: str) -> Table:
     """Return the machine, one fact per row."""
     table = _table("Measured on", "", "")
     for name, value in machine.items():
-        table.add_row(name.replace("_", " "), str(value))
+        table.add_row(name.replace("_gib", ", GiB").replace("_", " "), str(value))
     table.add_row("trace", trace)
     return table
 
@@ -138,8 +152,9 @@ def startup_table(row: Startup) -> Table:
     for what, seconds in (
         ("kvatlas --help", row.help),
         ("reading the trace", row.load),
-        ("compiling, once per version", row.compile),
-        ("loading what was compiled", row.from_cache),
+        ("importing the engine (NumPy, Numba)", row.imports),
+        ("compiling its kernels, once per version", row.compile),
+        ("loading them when compiled", row.from_cache),
     ):
         table.add_row(what, str(seconds), seconds.range)
     return table

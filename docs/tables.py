@@ -1,7 +1,7 @@
 """Tables of the documentation that come from the code, so that they cannot be out of date.
 
-A page says `<!-- table: NAME ARGUMENT... -->` and gets the table when the site is built (this module
-is a hook of mkdocs). Owns: which tables there are.
+A page says `<!-- table: NAME ARGUMENT... -->` and gets the table when the site is built: this
+module is a hook of mkdocs. Owns: which tables there are.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def _flag(parameter: Any) -> tuple[str, str, str]:
     default = parameter.default
     if parameter.secondary_opts:
         default = (parameter.opts if default else parameter.secondary_opts)[0]
-    return names, "" if default in (None, False) else f"`{default}`", parameter.help or ""
+    shown = "" if default is None or default is False else f"`{default}`"
+    return names, shown, parameter.help or ""
 
 
 def formats() -> str:

@@ -17,7 +17,7 @@ from kvatlas.engine.kernels.lookup import find_longest_cache_hit
 from kvatlas.engine.kernels.state import NONE, Engine
 from kvatlas.engine.replay import Replay, free_queue
 from kvatlas.engine.specs import EngineConfig
-from kvatlas.jit import inlined, kernel
+from kvatlas.jit import entry, inlined, kernel
 from kvatlas.workload import Workload
 
 _ADMIT_WORD, _NEW_WORD = 0xFFFFFFFF, 0xFFFFFFFE
@@ -116,7 +116,7 @@ def _decode(engine: Engine, drive: Drive, row: int) -> None:
     count[OUTPUT_TOKENS] += done
 
 
-@kernel
+@entry
 def _serve(engine: Engine, drive: Drive, room: int) -> None:
     """Serve request after request while `room` words are left for the next one."""
     count = drive.counts

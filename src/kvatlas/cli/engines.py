@@ -153,7 +153,17 @@ def _vllm(flags: ReplayFlags, drive: DriveConfig) -> EngineChoice:
     )
 
     def build(workload: Workload, checksum: bool) -> Replay:
-        return Replay(workload, config, drive, checksum=checksum)
+        # No more can run than there are, and each place takes room for the longest request.
+        places = max(1, min(config.max_num_seqs, workload.num_requests))
+        try:
+            return Replay(workload, config.with_(max_num_seqs=places), drive, checksum=checksum)
+        except InputError as error:
+            if groups is not None and error.field == "block_size":
+                error.remedy = (
+                    f"with this model --block-size {flags.block_size or 16} means blocks of"
+                    f" {block_size}: use --no-prefix-caching, or a trace with token ids"
+                )
+            raise
 
     return EngineChoice(
         title=f"vLLM {config.rule_set.version}",

@@ -26,7 +26,8 @@ class GroupedCommand(TyperCommand):
                 continue
             default = "Arguments" if param.param_type_name == "argument" else "Other"
             group = getattr(param, "rich_help_panel", None) or default
-            groups.setdefault(group, []).append(record)
+            # Some versions of typer escape brackets for Rich even where Rich is off.
+            groups.setdefault(group, []).append((record[0], record[1].replace("\\[", "[")))
         for title, records in groups.items():
             with formatter.section(title):
                 formatter.write_dl(records)

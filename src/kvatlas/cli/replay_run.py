@@ -7,6 +7,7 @@ every view (`kvatlas.report`).
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from kvatlas.cli.files import STDOUT, require_writable, write_output
@@ -24,14 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPTED", "run_replay"]
 
 INTERRUPTED = 130
-_SLOW_SLICE_STEPS = 256  # uncompiled, a slice of the usual size would take minutes
+_SLOW_SLICE_STEPS = 8  # uncompiled, a slice of the usual size would take minutes
 
 
 def run_replay(flags: ReplayFlags) -> int:
     """Run one replay, write and print its reports, return the exit code. Raises: InputError."""
-    with Stopwatch() as watch:
-        _check_outputs(flags)
-        document = _replay(flags, watch)
+    try:
+        with Stopwatch() as watch:
+            _check_outputs(flags)
+            document = _replay(flags, watch)
+    except KeyboardInterrupt:
+        print("kvatlas: interrupted before there was anything to report", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
     if flags.json is not None:
         from kvatlas.report.replay_json import replay_json
 

@@ -16,7 +16,7 @@ from kvatlas.cli.replay import ReplayFlags
 from kvatlas.cli.stopwatch import Stopwatch
 from kvatlas.cli.version import version
 from kvatlas.engine.replay import Replay
-from kvatlas.engine.rows_of import blocks_needed
+from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.engine.specs import KVCacheSpec
 from kvatlas.jit import COMPILED
 from kvatlas.measure import Recorder, measure_replay

@@ -61,6 +61,8 @@ def open_workload(
             raise InputError("limit must be at least 1", field="limit", value=limit)
         workload = generate(name, seed=0 if seed is None else seed)
         return workload if limit is None else workload.head(limit)
+    if os.sep in name or os.path.splitext(name)[1]:
+        raise InputError("no such file", file=name, remedy="check the path")
     if format is not None:
         options["format"] = format
     if seed is not None:

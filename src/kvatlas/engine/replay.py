@@ -32,8 +32,8 @@ _SINK_WORDS = 1 << 22
 class Replay:
     """One workload on one engine; `run()` once, then read the result.
 
-    Memory: the pool (33 bytes per block and 24 for its index), the block tables of `max_num_seqs`
-    requests, some 100 bytes per request.
+    Memory: 48 to 56 bytes per block, the block tables of `max_num_seqs` requests (4 bytes per block
+    of the longest request), some 180 bytes per request.
 
     Raises:
         InputError: a block size that does not fit the workload's identities.

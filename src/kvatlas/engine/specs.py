@@ -203,6 +203,15 @@ class EngineConfig:
         if not self.enable_prefix_caching:
             return
         hash_block, scheduler_block = self.resolved_hash_block_size, self.scheduler_block_size
+        if self.hash_block_size is not None:
+            _at_least(self, 1, "hash_block_size")
+            if len(self.groups) == 1 and self.hash_block_size != hash_block:
+                raise InputError(
+                    "with a single group, hits land on its block size",
+                    field="hash_block_size",
+                    value=self.hash_block_size,
+                    remedy=f"leave it out or use {hash_block}",
+                )
         if any(spec.block_size % hash_block for spec in self.groups):
             raise InputError(
                 "every group's block size must be a multiple of the hash block size",
@@ -245,6 +254,15 @@ class EngineConfig:
                 field="prefix_cache_retention_interval",
                 value=retention,
                 remedy=f"use a multiple of {scheduler_block}",
+            )
+        if retention and not any(
+            isinstance(spec, SlidingWindowSpec | MambaSpec) for spec in self.groups
+        ):
+            raise InputError(
+                "only sliding-window and Mamba groups cache sparsely",
+                field="prefix_cache_retention_interval",
+                value=retention,
+                remedy="leave it at 0",
             )
 
 

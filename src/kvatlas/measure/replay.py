@@ -145,7 +145,10 @@ def _usage(
     )
     figures.ratio("running.time_weighted", sums["running_ms"], span_ms, _NO_CLOCK)
     figures.ratio("queue.length_time_weighted", sums["waiting_ms"], span_ms, _NO_CLOCK)
-    figures.put("queue.head_refused_s", sums["refused_ms"] / 1e3)
+    if span_ms > 0:
+        figures.put("queue.head_refused_s", sums["refused_ms"] / 1e3)
+    else:
+        figures.lack(_NO_CLOCK, "queue.head_refused_s")
     figures.ratio("queue.head_refused_share", sums["refused_ms"], span_ms, _NO_CLOCK)
     figures.lack(
         "whether a later request would have fitted is not looked at", "queue.head_of_line_s"

@@ -14,9 +14,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["LABEL_COLUMNS", "bar", "heading", "make_console", "two_columns"]
+__all__ = ["LABEL_COLUMNS", "bar", "bar_columns", "heading", "make_console", "two_columns"]
 
 LABEL_COLUMNS = 16
+_BAR_COLUMNS = 44
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -26,6 +27,11 @@ def make_console(*, stderr: bool = False) -> Console:
     if console.width > 100:
         console.width = 100
     return console
+
+
+def bar_columns(console: Console) -> int:
+    """Return how long a bar beside a label and a percentage may be."""
+    return max(10, min(_BAR_COLUMNS, console.width - LABEL_COLUMNS - 16))
 
 
 def bar(share: float, columns: int, style: str) -> Text:

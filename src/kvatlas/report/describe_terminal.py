@@ -12,14 +12,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kvatlas.report.console import bar, heading, two_columns
+from kvatlas.report.console import bar, bar_columns, heading, two_columns
 from kvatlas.report.numbers import count, seconds
 from kvatlas.workload.describe import Description, Distribution
 from kvatlas.workload.sharing import Sharing
 
 __all__ = ["print_description"]
-
-_BAR_COLUMNS = 44
 
 
 def print_description(console: Console, description: Description) -> None:
@@ -36,7 +34,7 @@ def print_description(console: Console, description: Description) -> None:
         blank,
     ]
     for title, remark, rows in (
-        ("Sharing", "as an unbounded cache would see it", _sharing(description.sharing)),
+        ("Sharing", "as an unbounded cache would see it", _sharing(description.sharing, bar_columns(console))),
         ("Sessions", "", _sessions(description)),
         ("Arrivals", "a Poisson process has 1 for each of the ratios", _arrivals(description)),
     ):
@@ -65,12 +63,12 @@ def _six(lengths: Distribution) -> tuple[str, ...]:
     return tuple(count(round(value)) for value in values)
 
 
-def _sharing(sharing: Sharing | None) -> Iterator[tuple[str, Text]]:
+def _sharing(sharing: Sharing | None, columns: int) -> Iterator[tuple[str, Text]]:
     if sharing is None:
         yield "Not known", Text("the trace has lengths only", style="dim")
         return
     rate_text = Text(f"{100 * sharing.ceiling_token_hit_rate:6.2f}%  ", style="bold")
-    yield "Ceiling", rate_text + bar(sharing.ceiling_token_hit_rate, _BAR_COLUMNS, "blue")
+    yield "Ceiling", rate_text + bar(sharing.ceiling_token_hit_rate, columns, "blue")
     yield (
         "",
         Text(

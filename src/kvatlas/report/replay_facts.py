@@ -46,7 +46,11 @@ def headline() -> tuple[tuple[str, str, str], ...]:
             "prefix.token_hit_rate",
             "of the prompt tokens were found in the prefix cache at first admission",
         ),
-        ("Ceiling", "prefix.ceiling_token_hit_rate", "is what an unbounded cache would find"),
+        (
+            "Ceiling",
+            "prefix.ceiling_token_hit_rate",
+            "the ceiling is what an unbounded cache would find",
+        ),
     )
 
 
@@ -158,14 +162,13 @@ def _queueing(document: ReplayDocument) -> Iterator[Fact]:
             median = seconds(document.known(f"{name}_p50_s"))
             tail = seconds(document.known(f"{name}_p99_s"))
             yield Fact(label, f"{median} median, {tail} at the 99th percentile")
-    refused = document.known("queue.head_refused_s")
-    text = "never for lack of blocks"
-    if refused:
-        text = f"for lack of blocks during {seconds(refused)}"
-        if document.figure("queue.head_refused_share") is not None:
-            text += f" ({percent(document.known('queue.head_refused_share'))} of the time)"
-    yield Fact("Head refused", text)
-    if document.figure("running.time_weighted") is not None:
+    if document.figure("queue.head_refused_share") is not None:
+        share = document.known("queue.head_refused_share")
+        text = "never for lack of blocks"
+        if share:
+            span = seconds(document.known("queue.head_refused_s"))
+            text = f"for lack of blocks during {span} ({percent(share)} of the time)"
+        yield Fact("Head refused", text)
         running = count(document.known("running.time_weighted"))
         waiting = count(document.known("queue.length_time_weighted"))
         yield Fact("On average", f"{running} running, {waiting} waiting")

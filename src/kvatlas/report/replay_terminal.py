@@ -11,13 +11,12 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from kvatlas.report import replay_facts
-from kvatlas.report.console import bar, heading, two_columns
+from kvatlas.report.console import bar, bar_columns, heading, two_columns
 from kvatlas.report.document import ReplayDocument
 from kvatlas.report.replay_facts import Fact
 
 __all__ = ["print_replay"]
 
-_BAR_COLUMNS = 44
 _STYLES = {"plain": "", "unknown": "dim", "alarm": "bold red"}
 _BAR_STYLES = ("green", "blue")
 
@@ -26,7 +25,7 @@ def print_replay(console: Console, document: ReplayDocument) -> None:
     """Print the whole report."""
     blank = Text()
     parts: list[RenderableType] = [blank, *_title(document), blank]
-    parts += [two_columns(_headline(document)), blank]
+    parts += [two_columns(_headline(document, bar_columns(console))), blank]
     for section in replay_facts.sections(document):
         parts.append(heading(section.title, section.remark))
         parts += [two_columns(_rows(section.facts)), blank]
@@ -44,7 +43,7 @@ def _title(document: ReplayDocument) -> Iterator[Text]:
     yield Text(replay_facts.subtitle(document), style="dim")
 
 
-def _headline(document: ReplayDocument) -> Iterator[tuple[str, Text]]:
+def _headline(document: ReplayDocument, columns: int) -> Iterator[tuple[str, Text]]:
     said = []
     for (label, name, meaning), style in zip(replay_facts.headline(), _BAR_STYLES, strict=True):
         value = document.figure(name)
@@ -52,8 +51,8 @@ def _headline(document: ReplayDocument) -> Iterator[tuple[str, Text]]:
             yield label, Text(f"not known: {document.why(name)}", style="dim")
         else:
             text = Text(f"{100 * value:6.2f}%  ", style="bold")
-            yield label, text + bar(value, _BAR_COLUMNS, style)
-            said.append(meaning if not said else f"the {label.lower()} {meaning}")
+            yield label, text + bar(value, columns, style)
+            said.append(meaning)
     if said:
         yield "", Text("; ".join(said), style="dim")
 
