@@ -19,7 +19,7 @@ vllm_venv := .venv-vllm
 installed := $(venv)/installed-$(version)
 tested := $(venv)/test-tools-$(version)
 vllm_installed := $(vllm_venv)/vllm-$(version)
-pip_install = -m pip install --quiet --disable-pip-version-check
+pip_install = -m pip install -qq --disable-pip-version-check
 
 vllm_version := 0.32.0
 torch_version := 2.13.0

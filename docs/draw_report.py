@@ -18,7 +18,7 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
 COLUMNS = 84
-DEFAULT_ARGUMENTS = ("--blocks", "8000", "--arrivals", "timed")
+DEFAULT_ARGUMENTS = ("--blocks", "3000", "--arrivals", "timed")
 
 
 def main() -> None:

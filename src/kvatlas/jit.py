@@ -137,7 +137,8 @@ def _load_at_once(dispatcher: Any) -> None:
     """
     store = dispatcher._cache
     load, guard = (
-        getattr(store, name, None) for name in ("_load_overload", "_guard_against_spurious_io_errors")
+        getattr(store, name, None)
+        for name in ("_load_overload", "_guard_against_spurious_io_errors")
     )
     if load is None or guard is None:
         return  # a Numba that names them otherwise: slower, not wrong

@@ -22,7 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("replay", cls=GroupedCommand, short_help="Replay a trace through the twin.")(replay.replay)
+_command = app.command("replay", cls=GroupedCommand, short_help="Replay a trace through the twin.")
+_command(replay.replay)
 app.add_typer(traces.app, name="traces")
 
 

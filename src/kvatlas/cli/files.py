@@ -26,9 +26,7 @@ def require_writable(path: str, flag: str) -> None:
         raise InputError("not a file's path", field=flag, value=path, remedy="name a file")
     folder = target.parent
     if not folder.is_dir():
-        raise InputError(
-            "no such directory", file=str(folder), field=flag, remedy="make it first"
-        )
+        raise InputError("no such directory", file=str(folder), field=flag, remedy="make it first")
     if not os.access(target if _is_special(target) else folder, os.W_OK):
         raise InputError("permission denied", file=path, field=flag, remedy="choose another path")
 

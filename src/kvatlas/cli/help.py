@@ -24,7 +24,7 @@ class GroupedCommand(TyperCommand):
             record = param.get_help_record(ctx)
             if record is None:
                 continue
-            default = "Arguments" if param.param_type_name == "argument" else "Other"
+            default = "Arguments" if param.param_type_name == "argument" else "Options"
             group = getattr(param, "rich_help_panel", None) or default
             # Some versions of typer escape brackets for Rich even where Rich is off.
             groups.setdefault(group, []).append((record[0], record[1].replace("\\[", "[")))

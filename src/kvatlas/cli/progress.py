@@ -64,8 +64,6 @@ class ProgressLine:
             columns.append(progress.MofNCompleteColumn())
             columns.append(progress.TextColumn(self._unit))
         columns.append(progress.TimeRemainingColumn())
-        self._shown = progress.Progress(
-            *columns, console=make_console(stderr=True), transient=True
-        )
+        self._shown = progress.Progress(*columns, console=make_console(stderr=True), transient=True)
         self._task = self._shown.add_task(self._what, total=self._total)
         self._shown.start()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.interrupts import Interrupts
 from kvatlas.cli.progress import ProgressLine
-from kvatlas.cli.replay import ReplayFlags
+from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.cli.stopwatch import Stopwatch
 from kvatlas.errors import InputError
 
@@ -64,7 +64,8 @@ def _check_outputs(flags: ReplayFlags) -> None:
 
 
 def _replay(flags: ReplayFlags, watch: Stopwatch) -> ReplayDocument:
-    from kvatlas.cli.engines import choose_engine, naming_flags
+    from kvatlas.cli.engines import choose_engine
+    from kvatlas.cli.flag_names import naming_flags
     from kvatlas.cli.replay_summary import summarise
     from kvatlas.cli.trace_source import open_workload
     from kvatlas.measure import Recorder
@@ -82,7 +83,7 @@ def _replay(flags: ReplayFlags, watch: Stopwatch) -> ReplayDocument:
             last_block=flags.last_block,
             tokens_per_id=flags.tokens_per_id,
             identity_tokens=flags.identity_tokens,
-            block_size=choice.block_size,
+            block_size=choice.identity_tokens,
         )
     with watch.stage("build_s"), naming_flags():
         replay = choice.build(workload, flags.checksum)
@@ -97,9 +98,7 @@ def _replay(flags: ReplayFlags, watch: Stopwatch) -> ReplayDocument:
 
 def _make_ready(replay: Replay) -> None:
     """Compile the engine, or load it from disk, by running no step at all."""
-    slices = replay.slices(max_steps=0)
-    next(slices)
-    slices.close()
+    next(replay.slices(max_steps=0))
 
 
 def _run(replay: Replay, recorder: Recorder | None, interrupts: Interrupts) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from kvatlas.cli.engines import EngineChoice
-from kvatlas.cli.replay import ReplayFlags
+from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.cli.stopwatch import Stopwatch
 from kvatlas.cli.version import version
 from kvatlas.engine.replay import Replay
-from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.engine.specs import KVCacheSpec
+from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.jit import COMPILED
 from kvatlas.measure import Recorder, measure_replay
 from kvatlas.report.document import Refused, ReplayDocument
@@ -57,7 +57,7 @@ def summarise(
         never_served=refused,
         blocked=blocked,
         partial=result.partial and blocked is None,
-        notes=(*workload.notes, *choice.notes, *_notes(choice, workload)),
+        notes=(*workload.notes, *choice.pool.notes, *_notes(choice, workload)),
         series=series,
     )
 
@@ -79,8 +79,8 @@ def _config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
         # nano-vLLM has no null block; vLLM counts its own.
         "num_blocks": usable if choice.is_nano else config.num_blocks,
         "usable_blocks": usable,
-        **choice.pool,
-        "block_size": choice.block_size if config.kv_cache_groups is None else config.block_size,
+        **choice.pool.said,
+        "block_size": choice.pool.block_size,
         "block_sizes": sorted({spec.block_size for spec in config.groups}),
         "kv_cache_groups": [_group(spec) for spec in config.groups],
         "max_num_seqs": flags.max_num_seqs,

@@ -7,6 +7,7 @@ generating (`kvatlas.workload`).
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from kvatlas.errors import InputError
@@ -54,14 +55,16 @@ def open_workload(
         if format is not None or options:
             field = "format" if format is not None else next(iter(options))
             raise InputError(
-                "a built-in workload is not read from a file", field=field, value=name,
+                "a built-in workload is not read from a file",
+                field=field,
+                value=name,
                 remedy="leave the flag out",
             )
         if limit is not None and limit < 1:
             raise InputError("limit must be at least 1", field="limit", value=limit)
         workload = generate(name, seed=0 if seed is None else seed)
         return workload if limit is None else workload.head(limit)
-    if os.sep in name or os.path.splitext(name)[1]:
+    if os.sep in name or Path(name).suffix:
         raise InputError("no such file", file=name, remedy="check the path")
     if format is not None:
         options["format"] = format

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvatlas.cli.engines import naming_flags
 from kvatlas.cli.files import STDOUT, require_writable, write_output
+from kvatlas.cli.flag_names import naming_flags
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def run_list(json: str | None) -> None:
     """List what can be named. Raises: InputError."""
     from kvatlas.workload.fetch import TRACES, cached
     from kvatlas.workload.generators import GENERATORS
+
+    _check(json)
 
     def fetched(name: str) -> str | None:
         try:

@@ -1,7 +1,7 @@
 """Replay: a workload through the twin, from rows to results.
 
 Owns: setting aside what can never be served, running in slices so that progress shows and Ctrl-C
-stops cleanly. Leaves to others: each step (`drive`), rows (`workload_rows`), reports (`kvatlas.report`).
+stops cleanly. Leaves to others: each step (`drive`), rows (`workload_rows`), reports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from kvatlas.engine.build import make_engine, make_step
 from kvatlas.engine.check import check_engine
-from kvatlas.engine.kernels.drive import BLOCKED, DONE, Arrivals, drive, reject
+from kvatlas.engine.kernels.arrivals import Arrivals
+from kvatlas.engine.kernels.drive import BLOCKED, DONE, drive, reject
 from kvatlas.engine.kernels.state import I64, REJECTED, TOTALS, Engine, one_record, records
 from kvatlas.engine.kernels.step_time import LINEAR, StepTime
 from kvatlas.engine.kernels.stream import U32, Sink

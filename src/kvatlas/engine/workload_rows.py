@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from kvatlas.engine.build import make_requests
 from kvatlas.engine.kernels.state import I64, Records
-from kvatlas.engine.specs import CrossAttentionSpec, EngineConfig
+from kvatlas.engine.specs import (
+    ChunkedLocalAttentionSpec,
+    CrossAttentionSpec,
+    EngineConfig,
+    KVCacheSpec,
+    MambaSpec,
+    SlidingWindowSpec,
+)
 from kvatlas.errors import InputError
 from kvatlas.workload.model import Workload
 
@@ -56,26 +63,41 @@ def lay_out(workload: Workload, config: EngineConfig) -> Records:
 def blocks_needed(workload: Workload, config: EngineConfig) -> I64:
     """Return (N,) the blocks that each request holds at its end, shared ones included; O(N).
 
-    Prompt and all output but the last token, which is never computed, within max_model_len.
+    Prompt and all output but the last token, which is never computed, within max_model_len. On the
+    way a request may need more, by how its prompt is cut into chunks and what is hit; no less.
     """
     prompt = workload.prompt_tokens.astype(np.int64)
-    total = np.minimum(prompt + workload.output_tokens, config.max_model_len) - 1
-    tokens = np.minimum(total + config.num_lookahead_tokens, config.max_model_len)
+    computed = np.minimum(prompt + workload.output_tokens, config.max_model_len) - 1
+    tokens = np.minimum(computed + config.num_lookahead_tokens, config.max_model_len)
     blocks = np.zeros(workload.num_requests, np.int64)
     for spec in config.groups:
-        if isinstance(spec, CrossAttentionSpec):
-            continue
-        cap = spec.admission_cap(config.max_in_flight_tokens, config.max_model_len)
-        need = -(-tokens // spec.block_size)
-        blocks += need if cap is None else np.minimum(need, cap)
+        blocks += _held_blocks(spec, tokens, computed - 1)
     return blocks
+
+
+def _held_blocks(spec: KVCacheSpec, tokens: I64, computed: I64) -> I64:
+    """Return the blocks that hold `tokens` tokens, without those skipped after `computed`."""
+    skipped: I64 = np.zeros_like(tokens)
+    match spec:
+        case CrossAttentionSpec():
+            return skipped
+        case MambaSpec(mamba_cache_mode="align"):
+            return np.ones_like(tokens)
+        case MambaSpec():
+            skipped = np.maximum(computed - 1, 0)
+        case SlidingWindowSpec(sliding_window=window):
+            skipped = np.maximum(computed - window + 1, 0)
+        case ChunkedLocalAttentionSpec(attention_chunk_size=chunk):
+            skipped = computed // chunk * chunk
+    return -(-tokens // spec.block_size) - skipped // spec.block_size
 
 
 def never_fits(workload: Workload, config: EngineConfig) -> NDArray[np.bool_]:
     """Return (N,) True where a request could not be served by an otherwise empty pool.
 
-    Its prompt leaves no room for one output token within max_model_len, or it needs more blocks
-    than the pool has.
+    Its prompt leaves no room for one output token within max_model_len, or it holds more blocks at
+    its end than the pool has. Others may turn out to block an empty pool on the way: the driver
+    sees that when it happens.
     """
     too_long = workload.prompt_tokens >= config.max_model_len
     return too_long | (blocks_needed(workload, config) > config.num_blocks - 1)

@@ -76,9 +76,7 @@ def measure_replay(outcome: Outcome, workload: Workload, conditions: Conditions)
     return figures
 
 
-def _prefix(
-    figures: Figures, outcome: Outcome, workload: Workload, conditions: Conditions
-) -> None:
+def _prefix(figures: Figures, outcome: Outcome, workload: Workload, conditions: Conditions) -> None:
     counts = outcome.decisions
     names = ("prefix.token_hit_rate", "prefix.readmission_token_hit_rate")
     if not conditions.caching:
@@ -127,15 +125,11 @@ def _ceiling(figures: Figures, workload: Workload, conditions: Conditions) -> No
     queried = workload.prompt_tokens.astype(np.int64)
     warm = int(WARM_UP_SHARE * queried.size)
     for name, first in ((names[0], 0), (names[1], warm)):
-        figures.ratio(
-            name, float(reused[first:].sum()), float(queried[first:].sum()), "no prompts"
-        )
+        figures.ratio(name, float(reused[first:].sum()), float(queried[first:].sum()), "no prompts")
     figures.put(names[2], int(reused.sum()))
 
 
-def _usage(
-    figures: Figures, outcome: Outcome, workload: Workload, conditions: Conditions
-) -> None:
+def _usage(figures: Figures, outcome: Outcome, workload: Workload, conditions: Conditions) -> None:
     sums = outcome.sums
     figures.put("usage.peak", float(outcome.decisions["peak_usage"]))
     figures.put("usage.mean_over_steps", float(outcome.decisions["mean_usage"]))

@@ -34,7 +34,11 @@ def print_description(console: Console, description: Description) -> None:
         blank,
     ]
     for title, remark, rows in (
-        ("Sharing", "as an unbounded cache would see it", _sharing(description.sharing, bar_columns(console))),
+        (
+            "Sharing",
+            "as an unbounded cache would see it",
+            _sharing(description.sharing, bar_columns(console)),
+        ),
         ("Sessions", "", _sessions(description)),
         ("Arrivals", "a Poisson process has 1 for each of the ratios", _arrivals(description)),
     ):
@@ -110,7 +114,10 @@ def _sessions(description: Description) -> Iterator[tuple[str, Text]]:
     turns = sessions.turns
     yield (
         "Turns",
-        Text(f"{count(round(turns.mean, 1))} mean, {count(turns.p50)} median, {count(turns.max)} most"),
+        Text(
+            f"{count(round(turns.mean, 1))} mean, {count(turns.p50)} median, "
+            f"{count(turns.max)} most"
+        ),
     )
     if sessions.gap_s is not None:
         gap = sessions.gap_s

@@ -26,7 +26,8 @@ border-radius:8px;margin:0 0 18px}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(176px,1fr));gap:12px;margin-top:20px}
 .card{background:var(--card);border-radius:10px;padding:14px 16px}
 .card b{display:block;font-size:27px;line-height:1.2;font-variant-numeric:tabular-nums}
-.card .name{font-size:14px;font-weight:600}.card .what{color:var(--soft);font-size:13px;margin:6px 0 0}
+.card .name{font-size:14px;font-weight:600}
+.card .what{color:var(--soft);font-size:13px;margin:6px 0 0}
 .meter{position:relative;height:8px;border-radius:4px;background:var(--line);margin:10px 0 0}
 .meter i{position:absolute;inset:0 auto 0 0;border-radius:4px;background:var(--s3)}
 .meter u{position:absolute;top:-3px;bottom:-3px;width:2px;background:var(--text)}

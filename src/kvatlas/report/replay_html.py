@@ -96,7 +96,9 @@ def _charts(document: ReplayDocument) -> Iterator[str]:
         yield '<p class="sub">Too short, or without a clock: there is nothing to draw.</p>'
         return
     bounds = (series.start_s, series.end_s)
-    yield chart("Usage of the pool", *bounds, [Curve("in use", series.usage, 1, "area")], share=True)
+    yield chart(
+        "Usage of the pool", *bounds, [Curve("in use", series.usage, 1, "area")], share=True
+    )
     yield chart(
         "Requests",
         *bounds,
@@ -147,7 +149,8 @@ def _tables(document: ReplayDocument) -> Iterator[str]:
 
 def _table(rows: Mapping[str, Any]) -> str:
     body = "".join(
-        f'<tr><td><code>{escape(str(name))}</code></td><td class="n">{escape(_cell(value))}</td></tr>'
+        f"<tr><td><code>{escape(str(name))}</code></td>"
+        f'<td class="n">{escape(_cell(value))}</td></tr>'
         for name, value in rows.items()
     )
     return f"<table><tbody>{body}</tbody></table>"

@@ -8,8 +8,8 @@ v1/core/single_type_kv_cache_manager.py, vLLM 0.32.0.
 from __future__ import annotations
 
 from kvatlas.engine.kernels import prefix_index
+from kvatlas.engine.kernels.attention import cdiv
 from kvatlas.engine.kernels.identity import fill_keys, key_at
-from kvatlas.engine.kernels.lookup import cdiv
 from kvatlas.engine.kernels.state import (
     FULL,
     MAMBA_ALIGN,

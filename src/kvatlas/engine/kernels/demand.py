@@ -7,7 +7,7 @@ vLLM 0.32.0.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels.lookup import cdiv, num_skipped_tokens
+from kvatlas.engine.kernels.attention import cdiv, num_skipped_tokens
 from kvatlas.engine.kernels.state import CROSS, MAMBA_ALIGN, MAMBA_NONE, NONE, NULL_BLOCK, Engine
 from kvatlas.jit import inlined, kernel
 

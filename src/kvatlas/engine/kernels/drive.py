@@ -1,8 +1,8 @@
 """The driver: feed a workload to the scheduler, step after step, on a simulated clock.
 
-Owns: arrivals (backlog or timed), the two-deep pipeline of async scheduling, the clock, and gliding
-over stretches of pure decoding. Leaves to others: each step (`scheduler`), what is added up
-(`sums`) and written down (`stream`). The rules are those under which the real Scheduler was
+Owns: receiving arrivals, the two-deep pipeline of async scheduling, the clock. Leaves to others:
+each step (`scheduler`), stretches of pure decoding (`glide`), what is added up (`sums`) and written
+down (`stream`). The rules are those under which the real Scheduler was
 recorded: before each step the waiting queue is topped up (backlog) or receives what has arrived
 (timed); every request whose prefill is complete samples one token; an idle timed engine jumps to
 the next arrival.
@@ -10,27 +10,19 @@ the next arrival.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from kvatlas.engine.kernels import manager, queues, scheduler
-from kvatlas.engine.kernels.state import F64, NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
+from kvatlas.engine.kernels.arrivals import Arrivals
+from kvatlas.engine.kernels.glide import glide
+from kvatlas.engine.kernels.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
 from kvatlas.engine.kernels.step_time import StepTime, step_ms
-from kvatlas.engine.kernels.stream import STEP_WORD, Sink, put, write_step
-from kvatlas.engine.kernels.sums import Progress, add_sums, observe, wasted_slots
+from kvatlas.engine.kernels.stream import Sink, write_step
+from kvatlas.engine.kernels.sums import Progress, observe
 from kvatlas.jit import entry, inlined, kernel
 
 # Why `drive` returned.
 DONE, SLICE_OVER, BLOCKED = range(3)
-
-
-class Arrivals(NamedTuple):
-    """When requests come: all wait in a backlog, or each at its time."""
-
-    arrival_ms: F64  # (R,)
-    timed: int
-    queue_depth: int  # backlog: the waiting queue is topped up to this many
 
 
 @entry
@@ -87,11 +79,11 @@ def drive(
             write_step(engine, step, sink, state.steps)
         blocked = NONE
         if tokens == 0 or step.info.preempted > 0:
-            blocked = _blocked_row(engine, step, pending, progress)
+            blocked = _blocked_row(engine, step, pending, arrivals, progress)
         if config.async_scheduling == 0:
             _update(engine, step, progress)
             if state.just_finished == 0 and 0 < tokens == engine.queue.num_running:
-                _glide(engine, step, arrivals, duration_ms, sink, progress, last_step, last_token)
+                glide(engine, step, arrivals, duration_ms, sink, progress, last_step, last_token)
         else:
             had_pending = state.pending != 0
             if had_pending:
@@ -169,72 +161,14 @@ def _copy_step(source: Step, target: Step) -> None:
 
 
 @kernel
-def _glide(
-    engine: Engine,
-    step: Step,
-    arrivals: Arrivals,
-    duration_ms: float,
-    sink: Sink,
-    progress: Progress,
-    last_step: int,
-    last_token: int,
-) -> None:
-    """Repeat a step of pure decoding while it can change no block; O(running + steps).
-
-    Until a request crosses a block boundary or finishes, or another arrives, every step decides the
-    same: one token each, the same refusal at the head of the queue. Only clock and sums move.
-    """
-    requests, state, config = engine.requests, progress.state, engine.config
-    running = engine.queue.num_running
-    more = state.next_row < requests.shape[0]
-    if arrivals.timed == 0 and more and engine.queue.num_waiting < arrivals.queue_depth:
-        return  # An admission has made room in the backlog: the next step receives a request first.
-    refused = 1 if step.info.refused_row != NONE else 0
-    may_admit = engine.queue.num_waiting > 0 and running < config.max_num_seqs
-    if may_admit and (refused == 0 or config.hybrid != 0):
-        return
-    steps = last_step - state.steps
-    for at in range(running):
-        request = requests[engine.running[at]]
-        to_end = min(request.prompt + request.max_tokens, config.max_model_len)
-        steps = min(steps, request.quiet_until - request.computed, to_end - request.num_tokens - 1)
-        if steps <= 0 or request.num_tokens - request.computed != 1:
-            return
-    if sink.mode == 2:
-        return
-    done = 0
-    free, total = engine.pool.info.free, config.num_blocks - 1
-    usage = 1.0 - free / total if total > 0 else 0.0
-    wasted = wasted_slots(engine)
-    next_arrival = np.inf
-    if arrivals.timed != 0 and more:
-        next_arrival = arrivals.arrival_ms[state.next_row]
-    while done < steps and state.scheduled_tokens < last_token and state.clock_ms < next_arrival:
-        if sink.mode != 0:
-            if sink.words.shape[0] - sink.used[0] < sink.step_words:
-                break
-            put(sink, STEP_WORD)
-            put(sink, state.steps + 1)
-        done += 1
-        state.steps += 1
-        state.scheduled_tokens += running
-        state.clock_ms = state.clock_ms + duration_ms
-        wasted -= running
-        add_sums(engine, state, usage, wasted, refused, duration_ms)
-    progress.totals.failed_waiting += refused * done
-    for at in range(running):
-        request = requests[engine.running[at]]
-        request.computed += done
-        request.num_tokens += done
-
-
-@kernel
-def _blocked_row(engine: Engine, step: Step, pending: Step, progress: Progress) -> int:
+def _blocked_row(
+    engine: Engine, step: Step, pending: Step, arrivals: Arrivals, progress: Progress
+) -> int:
     """Return the request that blocks the engine for ever, or NONE.
 
     A step without tokens changes nothing, so the next one decides the same, unless output is still
-    in flight or (priority) a later arrival may overtake. A request that preempted itself while it
-    ran alone has been refused by an otherwise empty pool.
+    in flight or (priority, timed) a later arrival may overtake; a backlog is full already. A
+    request that preempted itself while it ran alone has been refused by an otherwise empty pool.
     """
     if progress.state.pending != 0 and pending.info.entries > 0:
         return NONE
@@ -243,7 +177,7 @@ def _blocked_row(engine: Engine, step: Step, pending: Step, progress: Progress) 
         return int(step.preempted[step.info.preempted - 1]) if alone else NONE
     if step.info.tokens > 0:
         return NONE
-    more = progress.state.next_row < engine.requests.shape[0]
+    more = arrivals.timed != 0 and progress.state.next_row < engine.requests.shape[0]
     if more and engine.config.priority_policy != 0:
         return NONE
     if engine.queue.num_running > 0:

@@ -13,28 +13,20 @@ needed.
 from __future__ import annotations
 
 from kvatlas.engine.kernels import prefix_index
+from kvatlas.engine.kernels.attention import cdiv
 from kvatlas.engine.kernels.identity import fill_keys, key_at
 from kvatlas.engine.kernels.state import (
     CHUNKED,
     FULL,
-    MAMBA_ALIGN,
-    MAMBA_NONE,
     NONE,
     NULL_BLOCK,
     SLIDING,
     Engine,
-    Records,
 )
 from kvatlas.jit import inlined, kernel
 
 _CHUNK = 64
 """Keys computed ahead of the probes: a lookup that misses at once costs one chunk."""
-
-
-@inlined
-def cdiv(a: int, b: int) -> int:
-    """Return a / b rounded up."""
-    return (a + b - 1) // b
 
 
 @inlined
@@ -254,16 +246,3 @@ def find_longest_cache_hit(
         if engine.groups[group].kind == FULL:
             _set_num_hits(engine, unit, cdiv(hit_length, engine.groups[group].block_size))
     return hit_length, longest - hit_length
-
-
-@inlined
-def num_skipped_tokens(groups: Records, group: int, computed: int) -> int:
-    """Return how many leading tokens attention no longer reads (`get_num_skipped_tokens`)."""
-    kind = groups[group].kind
-    if kind == SLIDING:
-        return int(max(0, computed - groups[group].window + 1))
-    if kind == CHUNKED:
-        return int(computed // groups[group].window * groups[group].window)
-    if kind == MAMBA_NONE or kind == MAMBA_ALIGN:
-        return computed - 1
-    return 0

@@ -9,9 +9,9 @@ context parallelism.
 from __future__ import annotations
 
 from kvatlas.engine.kernels import pool as pool_
+from kvatlas.engine.kernels.attention import num_skipped_tokens
 from kvatlas.engine.kernels.caching import cache_blocks
 from kvatlas.engine.kernels.demand import blocks_to_allocate
-from kvatlas.engine.kernels.lookup import num_skipped_tokens
 from kvatlas.engine.kernels.state import CROSS, FULL, MAMBA_ALIGN, MAMBA_NONE, NONE, SLIDING, Engine
 from kvatlas.engine.kernels.tables import (
     adopt_hits,

@@ -9,7 +9,7 @@ managers in v1/core/single_type_kv_cache_manager.py, vLLM 0.32.0.
 from __future__ import annotations
 
 from kvatlas.engine.kernels import pool as pool_
-from kvatlas.engine.kernels.lookup import cdiv, num_skipped_tokens
+from kvatlas.engine.kernels.attention import cdiv, num_skipped_tokens
 from kvatlas.engine.kernels.state import CROSS, MAMBA_ALIGN, NONE, NULL_BLOCK, Engine
 from kvatlas.jit import kernel
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.kernels.drive import BLOCKED, DONE, SLICE_OVER, Arrivals
+from kvatlas.engine.kernels.arrivals import Arrivals
+from kvatlas.engine.kernels.drive import BLOCKED, DONE, SLICE_OVER
 from kvatlas.engine.kernels.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
 from kvatlas.engine.kernels.step_time import StepTime, step_ms
 from kvatlas.engine.kernels.stream import Sink, write_step

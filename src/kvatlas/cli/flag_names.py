@@ -1,0 +1,39 @@
+"""Errors that name the flag.
+
+Owns: which flag holds a setting of the engine or an option of a reader. Leaves to others: raising.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+
+from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.errors import InputError
+
+__all__ = ["naming_flags"]
+
+_FLAGS = {field.name for field in fields(ReplayFlags)}
+_FLAG_OF_FIELD = {
+    "num_blocks": "--blocks",
+    "enable_prefix_caching": "--prefix-caching",
+    "scheduler_reserve_full_isl": "--reserve-full-isl",
+    "hash_block_size": "--block-size",
+    "kv_cache_groups": "--model",
+    "version": "--engine-version",
+}
+
+
+@contextmanager
+def naming_flags() -> Iterator[None]:
+    """Let errors about a setting or an option name the flag that holds it."""
+    try:
+        yield
+    except InputError as error:
+        if error.line is None and error.field is not None:
+            if error.field in _FLAG_OF_FIELD:
+                error.field = _FLAG_OF_FIELD[error.field]
+            elif error.field in _FLAGS:
+                error.field = "--" + error.field.replace("_", "-")
+        raise
