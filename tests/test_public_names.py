@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -22,7 +23,8 @@ PACKAGES = (
 )
 DOCUMENTED = ("kvatlas.engine", "kvatlas.engine.nano", "kvatlas.model", "kvatlas.workload")
 HEAVY = ("numba", "pandas", "plotly", "pooch", "pyarrow", "rich", "torch", "typer", "vllm")
-REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "python.md"
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference" / "python.md"
 
 
 def test_the_version_is_the_installed_one() -> None:
@@ -89,3 +91,14 @@ def test_all_errors_form_one_tree() -> None:
     own = [what for what in classes if what.__module__ == "kvatlas.errors"]
     assert len(own) >= 3
     assert all(issubclass(what, errors.KvatlasError) for what in own)
+
+
+def test_every_dependency_is_used_and_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["data"]]
+    names = {re.split(r"[^\w-]", wish, maxsplit=1)[0] for wish in wanted}
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    for name in sorted(names):
+        assert re.search(rf"^\s*(import|from) {name}\b", sources, re.MULTILINE), name
+        assert f"| {name} " in design, name

@@ -33,10 +33,9 @@ def cache_dir() -> Path:
     for path in sorted({Path(__file__), *root.glob("engine/**/*.py"), *root.rglob("_*kernel.py")}):
         stat = path.stat()
         digest.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-    base = os.environ.get("KVATLAS_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "kvatlas"
-    )
-    return Path(base) / "kernels" / digest.hexdigest()
+    asked, user_caches = os.environ.get("KVATLAS_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    base = Path(asked) if asked else Path(user_caches or Path.home() / ".cache") / "kvatlas"
+    return base / "kernels" / digest.hexdigest()
 
 
 def entry(function: F) -> F:

@@ -48,7 +48,8 @@ class NaivePool:
             self.owners[block] += 1
 
     def free_blocks(self, blocks: Sequence[int]) -> None:
-        first, last = [], []
+        first: list[int] = []
+        last: list[int] = []
         for block in blocks:
             if block == NULL:
                 continue

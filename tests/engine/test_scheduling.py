@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from tests.engine.profiles import EXAMPLES
 
-from kvatlas.engine import DriveConfig, EngineConfig, Replay, Request, Scheduler
+from kvatlas.engine import (
+    DriveConfig,
+    EngineConfig,
+    Replay,
+    Request,
+    Scheduler,
+    SchedulerOutput,
+)
 from kvatlas.errors import InputError
 from kvatlas.workload.model import Workload
 
@@ -69,7 +76,7 @@ def serve(scheduler: Scheduler, requests: list[Request]) -> dict[str, int]:
     for request in requests:
         scheduler.add_request(request)
     counts = {"steps": 0, "tokens": 0, "preemptions": 0, "finished": 0}
-    pending = []
+    pending: list[SchedulerOutput] = []
     while scheduler.has_requests() or pending:
         if scheduler.has_requests():
             pending.append(scheduler.schedule())

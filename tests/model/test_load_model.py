@@ -50,9 +50,7 @@ def test_a_model_that_is_nowhere(name: str) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_file_goes_before_the_catalogue(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_goes_before_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "qwen3-8b").mkdir()
     assert load_model("qwen3-8b").source.startswith("Qwen/")
@@ -74,8 +72,9 @@ JUNK = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(-(2**40), 2**40), st.floats(), st.text(max_size=8)
     ),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=4,
 )
 

@@ -49,8 +49,12 @@ def test_a_head_size_that_the_family_implies() -> None:
     fields = {
         "model_type": "gemma3",
         "text_config": {
-            "model_type": "gemma3_text", "hidden_size": 3840, "num_attention_heads": 16,
-            "num_hidden_layers": 48, "num_key_value_heads": 8, "sliding_window": 1024,
+            "model_type": "gemma3_text",
+            "hidden_size": 3840,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 48,
+            "num_key_value_heads": 8,
+            "sliding_window": 1024,
         },
     }
 
@@ -159,9 +163,7 @@ def test_a_checkpoint_that_fixes_its_cache_dtype() -> None:
         ({"model_type": "granitemoehybrid", "mamba_n_heads": 7}, "must divide mamba_expand"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_one_line(
-    changes: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_what_is_wrong_in_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**LLAMA, **changes}))
 

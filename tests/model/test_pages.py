@@ -75,9 +75,7 @@ def test_gemma_27b_wastes_the_room_of_missing_layers() -> None:
     plan = pool_from_memory("20GiB", "gemma-3-27b", 16)
 
     assert [len(group.layer_names) for group in plan.layer_groups] == [9, 9, 9, 9, 8, 8, 10]
-    assert plan.notes[0] == (
-        "group 0 (9 layers) leaves 128 KiB (10%) of each of its blocks empty"
-    )
+    assert plan.notes[0] == ("group 0 (9 layers) leaves 128 KiB (10%) of each of its blocks empty")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +131,13 @@ def test_state_bytes_on_ranks() -> None:
 
 def test_one_mamba_group_is_copied_to_every_rank() -> None:
     state = RecurrentState(
-        kind="mamba2", inner_channels=1024, num_groups=1, channels_per_group=256, conv_tokens=3,
-        num_heads=16, head_elements=64 * 128,
+        kind="mamba2",
+        inner_channels=1024,
+        num_groups=1,
+        channels_per_group=256,
+        conv_tokens=3,
+        num_heads=16,
+        head_elements=64 * 128,
     )
 
     assert state.page_bytes(4) == (1024 // 4 + 256) * 3 * 2 + 4 * 64 * 128 * 2

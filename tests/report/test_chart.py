@@ -35,7 +35,21 @@ def test_any_values_make_a_chart(values: list[float], span_s: float) -> None:
 
 
 def test_shares_run_to_all() -> None:
-    assert y_labels(drawn([0.1, 0.2], share=True)) == ["0%", "20%", "40%", "60%", "80%", "100%"]
+    assert y_labels(drawn([0.1, 0.2], share=True, whole=True)) == [
+        "0%",
+        "20%",
+        "40%",
+        "60%",
+        "80%",
+        "100%",
+    ]
+    assert y_labels(drawn([0.1, 0.2], share=True))[-1] == "20%"
+
+
+def test_the_level_is_on_the_chart() -> None:
+    html = drawn([0.01, 0.04], share=True, level=("ceiling", 0.32))
+    assert y_labels(html)[-1] == "40%"
+    assert "ceiling 32%" in html
 
 
 def test_counts_have_round_ticks() -> None:

@@ -68,11 +68,11 @@ def test_says_the_same_as_the_terminal() -> None:
 
 def test_charts_hold_every_interval() -> None:
     _, checker = checked()
-    assert len(checker.json) == 4
+    assert len(checker.json) == 5
     for data in checker.json:
         assert len(data["end"]) == 50
         assert all(len(values) == 50 for values in data["values"])
-    hit_rate = checker.json[2]
+    hit_rate = checker.json[3]
     assert hit_rate["values"][1][3] is None
 
 
@@ -103,4 +103,4 @@ def test_unknown_blocked_and_refused() -> None:
     text = " ".join(checker.text)
     assert "nobody could know" in text
     assert "blocked for ever by request 11" in text
-    assert len(checker.json) == 3  # no hit rate, no chart of it
+    assert len(checker.json) == 4  # no hit rate, no chart of it

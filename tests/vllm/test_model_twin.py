@@ -48,8 +48,13 @@ def _ours(fields: Mapping[str, Any], **options: Any) -> RealModel:
     facts = facts_from_config(as_config(dict(fields)), "drawn")
     block_size, kv_dtype = options.pop("block_size"), options.pop("kv_dtype")
     layers = kv_layers(
-        facts, block_size, kv_dtype, tp=options["tp"], max_model_len=options["max_model_len"],
-        enable_prefix_caching=options["caching"], kernel_block_tokens=CPU_KERNEL_BLOCK_TOKENS,
+        facts,
+        block_size,
+        kv_dtype,
+        tp=options["tp"],
+        max_model_len=options["max_model_len"],
+        enable_prefix_caching=options["caching"],
+        kernel_block_tokens=CPU_KERNEL_BLOCK_TOKENS,
     )
     groups = group_layers(layers)
     return RealModel(

@@ -70,7 +70,9 @@ class Config:
             raise self.error("missing from the config", field=field)
         if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= most:
             raise self.error(
-                "cannot be right", field=field, value=found,
+                "cannot be right",
+                field=field,
+                value=found,
                 remedy=f"a whole number from 1 to {most} is expected",
             )
         return found
@@ -105,7 +107,9 @@ def read_config(path: Path) -> Config:
         found = json.loads(file.read_bytes())
     except OSError as error:
         raise InputError(
-            "cannot read the model config", file=file, value=error.strerror,
+            "cannot read the model config",
+            file=file,
+            value=error.strerror,
             remedy="give the path of a config.json",
         ) from None
     except (ValueError, RecursionError) as error:
@@ -119,7 +123,8 @@ def as_config(whole: object, file: str | None = None) -> Config:
     """Return decoded JSON as a `Config`; multimodal models keep theirs under `text_config`."""
     if not isinstance(whole, dict):
         raise InputError(
-            "not a model config: the file holds no JSON object", file=file,
+            "not a model config: the file holds no JSON object",
+            file=file,
             remedy="give the model's config.json",
         )
     text = whole.get("text_config")

@@ -83,8 +83,10 @@ class RecurrentState:
         if channels % tp or self.num_heads % tp or groups % tp:
             whole = self.num_heads if groups == tp else math.gcd(self.num_heads, groups)
             raise InputError(
-                "the recurrent layers' heads cannot be divided over the ranks", field="tp",
-                value=tp, remedy=f"use a divisor of {whole}",
+                "the recurrent layers' heads cannot be divided over the ranks",
+                field="tp",
+                value=tp,
+                remedy=f"use a divisor of {whole}",
             )
         conv_bytes = channels // tp * self.conv_tokens * self.conv_dtype_bytes
         return conv_bytes + self.num_heads // tp * self.head_elements * self.state_dtype_bytes

@@ -90,9 +90,7 @@ FAMILIES: Mapping[str, Family] = {
     "gemma3_text": _gemma(6),
     "glm4": _plain(2, 128),
     "glm4_moe": _plain(8),
-    "gpt_oss": Family(
-        attention="interleaved", full_every=2, kv_heads=8, head_size=64, window=128
-    ),
+    "gpt_oss": Family(attention="interleaved", full_every=2, kv_heads=8, head_size=64, window=128),
     "granite": Family(attention="interleaved"),
     "granitemoehybrid": Family(attention="mamba2", fixed_head_size=True),
     "kimi_k2": Family(attention="mla"),

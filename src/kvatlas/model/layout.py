@@ -38,7 +38,9 @@ def facts_from_config(config: Config, name: str, source: str = "") -> ModelFacts
     family = FAMILIES.get(model_type)
     if family is None:
         raise config.error(
-            "the KV layout of this model_type is not known", field="model_type", value=model_type,
+            "the KV layout of this model_type is not known",
+            field="model_type",
+            value=model_type,
             remedy=f"known: {', '.join(FAMILIES)}",
         )
     heads = _num_heads(config, family)
@@ -61,7 +63,8 @@ def facts_from_config(config: Config, name: str, source: str = "") -> ModelFacts
 def _num_heads(config: Config, family: Family) -> int:
     if not family.heads and config.values.get("num_attention_heads") is None:
         raise config.error(
-            "a model config without heads", field="num_attention_heads",
+            "a model config without heads",
+            field="num_attention_heads",
             remedy="give the config.json of the language model",
         )
     return config.count("num_attention_heads", family.heads)
@@ -77,8 +80,10 @@ def _layers(config: Config, family: Family, heads: int) -> tuple[LayerFacts, ...
         kv_heads = config.count("num_key_value_heads", missing)
     if heads % kv_heads:
         raise config.error(
-            "the key-value heads must divide the attention heads", field="num_key_value_heads",
-            value=kv_heads, remedy=f"num_attention_heads is {heads}",
+            "the key-value heads must divide the attention heads",
+            field="num_key_value_heads",
+            value=kv_heads,
+            remedy=f"num_attention_heads is {heads}",
         )
     head_size = _head_size(config, family, heads)
     layers = []
@@ -99,14 +104,17 @@ def _head_size(config: Config, family: Family, heads: int) -> int:
         return config.count("head_dim", family.head_size)
     if config.values.get("hidden_size") is None:
         raise config.error(
-            "a model config without heads: neither head_dim nor hidden_size", field="hidden_size",
+            "a model config without heads: neither head_dim nor hidden_size",
+            field="hidden_size",
             remedy="give the config.json of the language model",
         )
     head_size = config.count("hidden_size") // heads
     if not head_size:
         raise config.error(
-            "fewer hidden elements than heads", field="hidden_size",
-            value=config.values["hidden_size"], remedy=f"num_attention_heads is {heads}",
+            "fewer hidden elements than heads",
+            field="hidden_size",
+            value=config.values["hidden_size"],
+            remedy=f"num_attention_heads is {heads}",
         )
     return head_size
 
@@ -123,7 +131,9 @@ def _kinds(config: Config, family: Family) -> list[tuple[LayerKind | None, int]]
         return _unnamed(config, family, count)
     if len(names) != count:
         raise config.error(
-            "one name per layer is needed", field="layer_types", value=f"{len(names)} names",
+            "one name per layer is needed",
+            field="layer_types",
+            value=f"{len(names)} names",
             remedy=f"num_hidden_layers is {count}",
         )
     unknown = [name for name in names if name not in _KIND_OF_LAYER_TYPE]
@@ -132,7 +142,8 @@ def _kinds(config: Config, family: Family) -> list[tuple[LayerKind | None, int]]
     kinds = [_KIND_OF_LAYER_TYPE[name] for name in names]
     if len(set(kinds)) > 1 and family.attention == "plain":
         raise config.error(
-            "vLLM does not mix kinds of layers in this family", field="layer_types",
+            "vLLM does not mix kinds of layers in this family",
+            field="layer_types",
             value=config.model_type,
         )
     window = _window(config, family) if "sliding" in kinds else None
@@ -158,8 +169,10 @@ def _unnamed(config: Config, family: Family, count: int) -> list[tuple[LayerKind
         first = config.values.get("max_window_layers", 28)
         if isinstance(first, bool) or not isinstance(first, int) or 0 < first < count:
             raise config.error(
-                "vLLM does not mix kinds of layers in this family", field="max_window_layers",
-                value=first, remedy=f"num_hidden_layers is {count}",
+                "vLLM does not mix kinds of layers in this family",
+                field="max_window_layers",
+                value=first,
+                remedy=f"num_hidden_layers is {count}",
             )
         return [("sliding", window) if first <= 0 else ("full", 0)] * count
     return [("sliding", window)] * count
@@ -182,7 +195,9 @@ def _chunked(config: Config, family: Family) -> list[tuple[LayerKind | None, int
         rotary = [(index + 1) % period for index in range(count)]
     if not isinstance(rotary, list) or len(rotary) != count:
         raise config.error(
-            "one number per layer is needed", field="no_rope_layers", value=rotary,
+            "one number per layer is needed",
+            field="no_rope_layers",
+            value=rotary,
             remedy=f"num_hidden_layers is {count}",
         )
     return [("chunked", chunk) if flag and chunk else ("full", 0) for flag in rotary]

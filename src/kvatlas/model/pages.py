@@ -145,12 +145,16 @@ def _attention_spec(layer: LayerFacts, block_size: int, page: int) -> KVCacheSpe
             return MLAAttentionSpec(block_size=block_size, page_size_bytes=page, tag=tag)
         case "sliding":
             return SlidingWindowSpec(
-                block_size=block_size, page_size_bytes=page, tag=tag,
+                block_size=block_size,
+                page_size_bytes=page,
+                tag=tag,
                 sliding_window=layer.window_tokens,
             )
         case "chunked":
             return ChunkedLocalAttentionSpec(
-                block_size=block_size, page_size_bytes=page, tag=tag,
+                block_size=block_size,
+                page_size_bytes=page,
+                tag=tag,
                 attention_chunk_size=layer.window_tokens,
             )
     return FullAttentionSpec(block_size=block_size, page_size_bytes=page, tag=tag)
@@ -160,7 +164,9 @@ def _element_bytes(facts: ModelFacts, kv_dtype: str) -> int:
     name = facts.default_kv_dtype if kv_dtype == "auto" else kv_dtype
     if name not in KV_DTYPES:
         raise InputError(
-            "this KV cache dtype is not modelled", field="kv_dtype", value=name,
+            "this KV cache dtype is not modelled",
+            field="kv_dtype",
+            value=name,
             remedy=f"use one of {', '.join(KV_DTYPES)}",
         )
     return KV_DTYPES[name]
@@ -171,13 +177,17 @@ def _check(facts: ModelFacts, block_size: int, tp: int) -> None:
         raise InputError("must be at least 1", field="block_size", value=block_size)
     if tp < 1 or facts.num_attention_heads % tp:
         raise InputError(
-            "the attention heads cannot be divided over the ranks", field="tp", value=tp,
+            "the attention heads cannot be divided over the ranks",
+            field="tp",
+            value=tp,
             remedy=f"use a divisor of {facts.num_attention_heads}",
         )
     for layer in facts.layers:
         many, few = max(layer.kv_heads, tp), min(layer.kv_heads, tp)
         if layer.kind not in ("mla", "recurrent") and many % few:
             raise InputError(
-                "the key-value heads cannot be divided over the ranks", field="tp", value=tp,
+                "the key-value heads cannot be divided over the ranks",
+                field="tp",
+                value=tp,
                 remedy=f"there are {layer.kv_heads} key-value heads",
             )

@@ -65,7 +65,9 @@ def load_model(model: str | os.PathLike[str]) -> ModelFacts:
             return facts
         if path.suffix != ".json":
             raise InputError(
-                "no such model config", field="model", value=os.fspath(model),
+                "no such model config",
+                field="model",
+                value=os.fspath(model),
                 remedy=f"give the path of a config.json or one of {', '.join(catalogue_names())}",
             )
     config = read_config(path)
@@ -107,14 +109,20 @@ def pool_from_memory(
     memory_bytes = parse_bytes(kv_memory, field="kv_memory")
     facts = load_model(model)
     layers = kv_layers(
-        facts, block_size, kv_dtype, tp=tp,
-        enable_prefix_caching=enable_prefix_caching, max_model_len=max_model_len,
+        facts,
+        block_size,
+        kv_dtype,
+        tp=tp,
+        enable_prefix_caching=enable_prefix_caching,
+        max_model_len=max_model_len,
     )
     groups = group_layers(layers)
     num_blocks = num_blocks_for(memory_bytes, groups)
     if num_blocks < 2:
         raise InputError(
-            "too little memory for two blocks", field="kv_memory", value=kv_memory,
+            "too little memory for two blocks",
+            field="kv_memory",
+            value=kv_memory,
             remedy=f"one block takes {format_bytes(block_bytes(groups))} on each rank",
         )
     used_block_size = attention_block_size(facts, block_size, kv_dtype, tp=tp)

@@ -41,7 +41,8 @@ def nemotron_kinds(config: Config) -> list[LayerKind | None]:
     if not isinstance(pattern, str) or not pattern or set(pattern) - set(_NEMOTRON_LETTERS):
         raise config.error(
             "not a pattern of M (Mamba), * (attention), - (MLP) and E (experts)",
-            field="hybrid_override_pattern", value=pattern,
+            field="hybrid_override_pattern",
+            value=pattern,
         )
     return [_NEMOTRON_LETTERS[letter] for letter in pattern]
 

@@ -56,6 +56,7 @@ def chart(
     curves: Sequence[Curve],
     *,
     share: bool = False,
+    whole: bool = False,
     level: tuple[str, float] | None = None,
 ) -> str:
     """Return a figure of `curves` over time as HTML.
@@ -64,13 +65,13 @@ def chart(
         title: what the values are.
         start_s, end_s: (K,) the intervals' bounds.
         curves: what is plotted over them.
-        share: the values are shares of 1 and shown as percentages, on an axis to 100%.
+        share: the values are shares of 1 and shown as percentages.
+        whole: the axis runs to 1, however small the values are.
         level: a name and a value to draw as a dashed line across.
     """
     first_s, last_s = float(start_s[0]), float(end_s[-1])
-    top = 1.0
-    if not share:
-        top = max((float(np.nanmax(c.values, initial=0.0)) for c in curves), default=0.0)
+    tops = [float(np.nanmax(curve.values, initial=0.0)) for curve in curves]
+    top = 1.0 if whole else max([*tops, 0.0 if level is None else level[1]])
     y_ticks = _ticks(0.0, max(top, 1e-9))
     if y_ticks[-1] < top:
         y_ticks.append(y_ticks[-1] + y_ticks[1])

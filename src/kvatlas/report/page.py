@@ -22,7 +22,7 @@ h1{font-size:24px;line-height:1.25;margin:0;overflow-wrap:anywhere}h1 span{font-
 h2{font-size:17px;margin:34px 0 10px}h2 small{font-weight:400;color:var(--soft);font-size:14px}
 p.sub{color:var(--soft);margin:6px 0 0}
 p.alarm{background:var(--alarm-bg);color:var(--alarm);font-weight:600;padding:10px 14px;
-border-radius:8px;margin:0 0 18px}
+border-radius:8px;margin:0 0 12px}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(176px,1fr));gap:12px;margin-top:20px}
 .card{background:var(--card);border-radius:10px;padding:14px 16px}
 .card b{display:block;font-size:27px;line-height:1.2;font-variant-numeric:tabular-nums}

@@ -40,6 +40,10 @@ def replay_html(document: ReplayDocument) -> bytes:
 def _top(document: ReplayDocument, name: str) -> Iterator[str]:
     if document.partial:
         yield f'<p class="alarm">{escape(replay_facts.partial_warning(document))}</p>'
+    for section in replay_facts.sections(document):
+        for fact in section.facts:
+            if fact.tone == "alarm":
+                yield f'<p class="alarm">{escape(f"{fact.label}: {fact.text}")}</p>'
     yield f"<h1>{escape(name)} <span>on {escape(document.engine)}</span></h1>"
     yield f'<p class="sub">{escape(replay_facts.subtitle(document))}</p>'
     yield f'<div class="cards">{"".join(_cards(document))}</div>'
@@ -96,14 +100,13 @@ def _charts(document: ReplayDocument) -> Iterator[str]:
         yield '<p class="sub">Too short, or without a clock: there is nothing to draw.</p>'
         return
     bounds = (series.start_s, series.end_s)
-    yield chart(
-        "Usage of the pool", *bounds, [Curve("in use", series.usage, 1, "area")], share=True
-    )
-    yield chart(
-        "Requests",
-        *bounds,
-        [Curve("running", series.running, 1), Curve("waiting", series.waiting, 2)],
-    )
+    for title, curve in (
+        ("Usage of the pool", Curve("in use", series.usage, 1, "area")),
+        ("Running requests", Curve("running", series.running, 1)),
+        ("Waiting requests", Curve("waiting", series.waiting, 2)),
+    ):
+        of_pool = curve.values is series.usage
+        yield chart(title, *bounds, [curve], share=of_pool, whole=of_pool)
     if not np.isnan(series.hit_rate_so_far).all() and document.figure("prefix.token_hit_rate"):
         ceiling = document.figure("prefix.ceiling_token_hit_rate")
         yield chart(
