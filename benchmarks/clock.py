@@ -32,9 +32,12 @@ class Seconds:
         return f"{self.median:.3f} s"
 
 
-def repeat(measure: Callable[[], float], times: int) -> Seconds:
-    """Return what `measure` answers in `times` runs."""
-    return Seconds(tuple(measure() for _ in range(times)))
+def repeat(measure: Callable[[], float], times: int, *, at_least_s: float = 0.0) -> Seconds:
+    """Return what `measure` answers in `times` runs, or in more until they add up to enough."""
+    values: list[float] = []
+    while len(values) < times or sum(values) < at_least_s:
+        values.append(measure())
+    return Seconds(tuple(values))
 
 
 def process_seconds(

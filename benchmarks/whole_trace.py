@@ -35,10 +35,15 @@ class WholeTrace:
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """`kvatlas replay` as a process, one request at a time: start to exit."""
+    """`kvatlas replay` as a process, one request at a time: start to exit.
+
+    Attributes:
+        stages: what the last run's own report says, in seconds by stage.
+    """
 
     num_blocks: int
     process: Seconds
+    stages: dict[str, float]
     hit_tokens: int
     expected_hit_tokens: int | None
 
@@ -71,5 +76,11 @@ def end_to_end(
         )
         process_seconds(command)
         seconds = repeat(lambda: process_seconds(command)[0], repeats)
-        decisions = json.loads(out.read_text(encoding="utf-8"))["decisions"]
-    return EndToEnd(num_blocks, seconds, int(decisions["prefix_hits"]), expected_hit_tokens)
+        document = json.loads(out.read_text(encoding="utf-8"))
+    stages = {
+        name: value
+        for name, value in document["timing"].items()
+        if name.endswith("_s") and "_per_" not in name
+    }
+    hit_tokens = int(document["decisions"]["prefix_hits"])
+    return EndToEnd(num_blocks, seconds, stages, hit_tokens, expected_hit_tokens)

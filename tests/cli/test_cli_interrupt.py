@@ -12,15 +12,12 @@ from command import kvatlas, process
 # Says on standard error that the replay is under way, and waits there for the signal.
 _TELL = """
 import sys, time
-from kvatlas.cli import progress
+from kvatlas.cli import progress, replay_run
 def update(self, *_):
     print("under way", file=sys.stderr, flush=True)
     time.sleep(0.2)
 progress.ProgressLine.update = update
-import kvatlas.cli.replay_run as replay_run
-from kvatlas.engine.replay import Replay
-slices = Replay.slices
-Replay.slices = lambda self, max_steps=50: slices(self, max_steps=max_steps)
+replay_run._SLICE_STEPS = 50
 """
 
 

@@ -8,6 +8,8 @@ every view (`kvatlas.report`).
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from kvatlas.cli.files import STDOUT, require_writable, write_output
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPTED", "run_replay"]
 
 INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
+_TERMINAL_VIEW = "kvatlas.report.replay_terminal"
+_SLICE_STEPS = 1 << 16
 _SLOW_SLICE_STEPS = 8  # uncompiled, a slice of the usual size would take minutes
 
 
@@ -90,10 +96,12 @@ def _replay(flags: ReplayFlags, watch: Stopwatch) -> ReplayDocument:
     with watch.stage("kernels_s"):
         _make_ready(replay)
     recorder = Recorder() if flags.html is not None else None
+    if flags.json != STDOUT:
+        # The engine runs without the interpreter's lock: the other core has time for imports.
+        Thread(target=import_module, args=[_TERMINAL_VIEW], daemon=True).start()
     with watch.stage("run_s"), Interrupts() as interrupts:
         _run(replay, recorder, interrupts)
-    with watch.stage("measure_s"):
-        return summarise(flags, choice, replay, recorder, watch)
+    return summarise(flags, choice, replay, recorder, watch)
 
 
 def _make_ready(replay: Replay) -> None:
@@ -103,23 +111,24 @@ def _make_ready(replay: Replay) -> None:
 
 def _run(replay: Replay, recorder: Recorder | None, interrupts: Interrupts) -> None:
     """Run to the end, or to the first slice after Ctrl-C."""
-    from kvatlas.jit import COMPILED
-
-    total = replay.workload.num_requests
-    with ProgressLine("replaying", total, "requests") as progress:
+    with ProgressLine("replaying", replay.workload.num_requests, "requests") as progress:
         finished = False
         while not finished and not interrupts.wanted:
-            # `slices` goes on wherever the last call of it stopped.
-            steps = None if COMPILED else _SLOW_SLICE_STEPS
-            if recorder is not None:
-                steps = recorder.steps_per_sample
+            steps = _slice_steps(recorder)
             finished = True
-            for _ in replay.slices() if steps is None else replay.slices(max_steps=steps):
+            # Goes on where the last call of it stopped.
+            for _ in replay.slices(max_steps=steps):
                 progress.update(replay.requests_finished)
                 if recorder is not None:
                     recorder.add(replay.sums())
-                if interrupts.wanted or (
-                    recorder is not None and recorder.steps_per_sample != steps
-                ):
+                if interrupts.wanted or _slice_steps(recorder) != steps:
                     finished = False
                     break
+
+
+def _slice_steps(recorder: Recorder | None) -> int:
+    """Return the steps between two looks at Ctrl-C, progress, and the sums for the charts."""
+    from kvatlas.jit import COMPILED
+
+    most = _SLICE_STEPS if COMPILED else _SLOW_SLICE_STEPS
+    return most if recorder is None else min(most, recorder.steps_per_sample)
