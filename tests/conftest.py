@@ -1,6 +1,13 @@
-"""How random tests run everywhere: the same examples on every machine, however slow it is."""
+"""How random tests run everywhere: the same examples on every machine, however slow it is.
+
+Also where public traces lie: `KVATLAS_SHARED` names a folder with `traces` and `oracle`. Without it
+the tests look for `shared` beside the repository, and skip what they do not find.
+"""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
@@ -11,3 +18,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("kvatlas")
+
+if os.environ.get("KVATLAS_SHARED"):
+    os.environ.setdefault("KVATLAS_TRACES", str(Path(os.environ["KVATLAS_SHARED"]) / "traces"))

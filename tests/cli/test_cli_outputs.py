@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from command import kvatlas, process
+from command import hashed_trace, kvatlas, process
 
 from kvatlas.cli import files
 
@@ -51,6 +51,17 @@ def test_a_path_that_cannot_be_written_is_told_before_the_work(flag: str, tmp_pa
         done = kvatlas("replay", "nosuch.jsonl", flag, path)
         assert done.code == 2
         assert said in done.err
+
+
+def test_a_report_never_takes_the_place_of_its_trace(tmp_path: Path) -> None:
+    trace = hashed_trace(tmp_path / "t.jsonl")
+    content = trace.read_bytes()
+    done = kvatlas("replay", trace, "--json", trace)
+    assert done.code == 2
+    assert "--json: would overwrite the trace" in done.err
+    assert trace.read_bytes() == content
+    both = tmp_path / "both"
+    assert "two reports in one file" in kvatlas("replay", "--json", both, "--html", both).err
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

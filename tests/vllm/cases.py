@@ -21,7 +21,7 @@ from kvatlas.engine.specs import EngineConfig, KVCacheSpec
 from kvatlas.workload import Workload, chain_ids
 
 Hashing = Literal["precomputed", "sha256"]
-LARGE = "large "
+LARGE, TIGHT = "large ", "tight "
 _LARGE_POOL = 8200  # just above where the prefix index changes its layout
 
 
@@ -69,12 +69,15 @@ def make_case(family: str, seed: int) -> Case:
     """Return the case of `family` that `seed` stands for.
 
     A family is a key of `groups.FAMILIES`; "large " before it asks for long prompts and a pool of
-    thousands of small blocks, where the prefix index is laid out in pages.
+    thousands of small blocks, where the prefix index is laid out in pages; "tight " for pools that
+    some requests do not fit into, which only shows while they run.
     """
     rng = Random(f"{family}/{seed}")
-    large = family.startswith(LARGE)
+    large, tight = family.startswith(LARGE), family.startswith(TIGHT)
     block_size = rng.choice((1, 1, 2) if large else (1, 2, 3, 4, 4, 8, 8, 16))
-    specs, caching = groups.FAMILIES[family.removeprefix(LARGE)](rng, block_size)
+    specs, caching = groups.FAMILIES[family.removeprefix(LARGE).removeprefix(TIGHT)](
+        rng, block_size
+    )
     base = _settings(rng, specs, caching and rng.random() > 0.1)
     cached = base.enable_prefix_caching
     hash_block = base.resolved_hash_block_size if cached else block_size
@@ -94,6 +97,13 @@ def make_case(family: str, seed: int) -> Case:
             max_num_seqs=max(5, config.max_num_seqs),
             max_num_batched_tokens=max(33, config.max_num_batched_tokens),
             watermark=min(0.05, config.watermark),
+        )
+    if tight:
+        smallest = min(spec.block_size for spec in specs)
+        config = config.with_(
+            num_blocks=max(3, int(longest / smallest * rng.uniform(0.5, 1.3)) + 1),
+            max_num_batched_tokens=rng.choice((16, 33, 64, 100)),
+            scheduler_reserve_full_isl=rng.random() < 0.2,
         )
     drive = DriveConfig(
         arrivals=rng.choice(("backlog", "backlog", "timed")),

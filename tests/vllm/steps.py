@@ -18,6 +18,7 @@ from cases import Case
 from real import real_scheduler
 from real_requests import RealRequests
 from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import RequestStatus
 
 from kvatlas.engine.kernels.stream import (
     ADMIT_WORD,
@@ -30,9 +31,17 @@ from kvatlas.engine.kernels.stream import (
 
 
 class RealRun:
-    """One case on the real Scheduler: iterate over `steps()`, then read the totals."""
+    """One case on the real Scheduler: iterate over `steps()`, then read the totals.
 
-    def __init__(self, case: Case, rejected: Iterable[int] = ()) -> None:
+    `rejected` rows are never added; `set_aside` holds (steps done, row) for rows to abort then.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        rejected: Iterable[int] = (),
+        set_aside: Iterable[tuple[int, int]] = (),
+    ) -> None:
         self.case = case
         self.scheduler = real_scheduler(case.config)
         self.pool = self.scheduler.kv_cache_manager.block_pool
@@ -43,7 +52,8 @@ class RealRun:
         self.times_ms = np.full((3, case.workload.num_requests), np.nan)
         self.pool_operations = count_pool_operations(self.pool)
         self._requests = RealRequests(case)
-        self._rejected = frozenset(rejected)
+        self._set_aside = deque(set_aside)
+        self._rejected = frozenset(rejected) - {row for _, row in self._set_aside}
         self._next_row = 0
         self._clock_ms = 0.0
         self._arrival_ms = np.round(case.workload.arrival_s * 1e3, 6).tolist()
@@ -56,6 +66,7 @@ class RealRun:
         is_async = self.case.config.async_scheduling
         num_rows = self.case.workload.num_requests
         while True:
+            self._abort_set_aside()
             self._receive()
             if not scheduler.has_requests():
                 if self._pending:
@@ -103,6 +114,13 @@ class RealRun:
     def num_cached_blocks(self) -> int:
         """Return how many blocks carry a hash."""
         return sum(block.block_hash is not None for block in self.pool.blocks)
+
+    def _abort_set_aside(self) -> None:
+        """Take out the requests that the twin sets aside at this point, instead of hanging."""
+        while self._set_aside and self._set_aside[0][0] == self.totals["steps"]:
+            name = str(self._set_aside.popleft()[1])
+            self.scheduler.finish_requests(name, RequestStatus.FINISHED_ABORTED)
+            self.scheduler.finished_req_ids.discard(name)
 
     def _receive(self) -> None:
         scheduler, drive = self.scheduler, self.case.drive

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("vllm.v1.core.sched.scheduler", reason="the real vLLM is not installed here")
 
-from cases import LARGE, Case, make_case
+from cases import LARGE, TIGHT, Case, make_case
 from diff import explain, without_schedule, words_sha256
 from groups import FAMILIES
 from steps import RealRun
@@ -43,7 +43,7 @@ def compare(family: str, seed: int, volume: Counter[str], *, check: bool) -> Non
     """Run one case on both sides and fail on the first difference."""
     case = make_case(family, seed)
     twin = run_twin(case, check=check)
-    real = RealRun(case, rejected=twin.result.rejected)
+    real = RealRun(case, twin.result.rejected, twin.set_aside)
     expected: list[list[int]] = []
     for at, words in enumerate(real.steps()):
         expected.append(words)
@@ -59,7 +59,8 @@ def compare(family: str, seed: int, volume: Counter[str], *, check: bool) -> Non
     compare_end(case, real, run_gliding(case, checksum=False))
     volume["configurations"] += 1
     volume["requests"] += case.workload.num_requests
-    volume["rejected requests"] += len(twin.result.rejected)
+    volume["requests never added"] += len(twin.result.rejected) - len(twin.set_aside)
+    volume["requests set aside on the way"] += len(twin.set_aside)
     volume["steps"] += len(expected)
     volume["preemptions"] += real.totals["preemptions"]
     volume["hit tokens"] += real.totals["prefix_hits"] + real.totals["preempted_hits"]
@@ -87,6 +88,13 @@ def test_every_decision_of_every_step(family: str, chunk: int, volume: Counter[s
         compare(family, seed, volume, check=seed % 5 == 0)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pools_that_some_requests_do_not_fit_into(family: str, volume: Counter[str]) -> None:
+    # GIVEN requests that turn out to block WHEN both engines drop them then THEN they never differ
+    for seed in range(CASES_PER_CHUNK):
+        compare(TIGHT + family, seed, volume, check=seed % 5 == 0)
+
+
 @pytest.mark.parametrize("family", LARGE_FAMILIES)
 def test_pools_of_thousands_of_blocks(family: str, volume: Counter[str]) -> None:
     # GIVEN a prefix index laid out in pages WHEN both engines serve THEN they never differ
@@ -95,7 +103,7 @@ def test_pools_of_thousands_of_blocks(family: str, volume: Counter[str]) -> None
 
 
 def test_enough_was_compared(volume: Counter[str]) -> None:
-    wanted = len(FAMILIES) * CHUNKS * CASES_PER_CHUNK + len(LARGE_FAMILIES) * LARGE_CASES
+    wanted = len(FAMILIES) * (CHUNKS + 1) * CASES_PER_CHUNK + len(LARGE_FAMILIES) * LARGE_CASES
     if volume["configurations"] < wanted:
         pytest.skip("only some of the cases ran")
     assert volume["pool operations"] > 1_000_000

@@ -17,11 +17,17 @@ __all__ = ["STDOUT", "require_writable", "write_atomically", "write_output"]
 STDOUT = "-"
 
 
-def require_writable(path: str, flag: str) -> None:
-    """Check before a long run that `path` can be written after it. Raises: InputError."""
+def require_writable(path: str, flag: str, source: str | None = None) -> None:
+    """Check before a long run that `path` can be written after it, and is not its `source`.
+
+    Raises: InputError.
+    """
     if path == STDOUT:
         return
     target = Path(path)
+    both_exist = source is not None and target.exists() and Path(source).exists()
+    if both_exist and target.samefile(str(source)):
+        raise InputError("would overwrite the trace", field=flag, remedy="name another file")
     if not path or target.is_dir():
         raise InputError("not a file's path", field=flag, value=path, remedy="name a file")
     folder = target.parent

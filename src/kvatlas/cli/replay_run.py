@@ -64,7 +64,9 @@ def _check_outputs(flags: ReplayFlags) -> None:
         raise InputError("not available yet in this version", field="--events")
     for flag, path in (("--json", flags.json), ("--html", flags.html)):
         if path is not None:
-            require_writable(path, flag)
+            require_writable(path, flag, flags.trace)
+    if flags.html is not None and flags.html == flags.json:
+        raise InputError("two reports in one file", field="--html", remedy="name another file")
     if flags.html == STDOUT:
         raise InputError("a page is not for a terminal", field="--html", remedy="name a file")
 

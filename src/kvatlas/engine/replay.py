@@ -82,6 +82,7 @@ class Replay:
             arrival_ms=np.round(workload.arrival_s * 1e3, 6),
             timed=int(self.drive_config.arrivals == "timed"),
             queue_depth=self.drive_config.queue_depth,
+            patient=int(self.drive_config.block_like_vllm),
         )
         self._step_time = StepTime(
             LINEAR, float(self.drive_config.step_ms_base), float(self.drive_config.step_ms_per_ktok)

@@ -16,3 +16,4 @@ class Arrivals(NamedTuple):
     arrival_ms: F64  # (R,)
     timed: int
     queue_depth: int  # backlog: the waiting queue is topped up to this many
+    patient: int  # 1: a request that preempts itself in vain does not block what is still to come

@@ -15,7 +15,7 @@ import numpy as np
 from kvatlas.engine.kernels import manager, queues, scheduler
 from kvatlas.engine.kernels.arrivals import Arrivals
 from kvatlas.engine.kernels.glide import glide
-from kvatlas.engine.kernels.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
+from kvatlas.engine.kernels.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Record, Step
 from kvatlas.engine.kernels.step_time import StepTime, step_ms
 from kvatlas.engine.kernels.stream import Sink, write_step
 from kvatlas.engine.kernels.sums import Progress, observe
@@ -23,6 +23,9 @@ from kvatlas.jit import entry, inlined, kernel
 
 # Why `drive` returned.
 DONE, SLICE_OVER, BLOCKED = range(3)
+
+# A cycle of admission and self-preemption that has come around so often comes around for ever.
+_VAIN_TIMES = 16
 
 
 @entry
@@ -141,8 +144,10 @@ def _update(engine: Engine, step: Step, progress: Progress) -> None:
     clock = progress.state.clock_ms
     for i in range(step.info.entries):
         row = step.entries[i].row
-        if step.entries[i].sampled != 0 and np.isnan(progress.times[row].first_token_ms):
-            progress.times[row].first_token_ms = clock
+        if step.entries[i].sampled != 0:
+            progress.state.vain_row = NONE
+            if np.isnan(progress.times[row].first_token_ms):
+                progress.times[row].first_token_ms = clock
     done = scheduler.update_from_output(engine, step, progress.totals, progress.finished)
     for i in range(done):
         progress.times[progress.finished[i]].finished_ms = clock
@@ -161,24 +166,45 @@ def _copy_step(source: Step, target: Step) -> None:
 
 
 @kernel
+def _preempted_in_vain(engine: Engine, state: Record, row: int) -> bool:
+    """Say whether `row`, which has just preempted itself while it ran alone, will do so for ever.
+
+    It is admitted again, and may get farther: what it computed is cached, its chunks fall
+    elsewhere, or others use its absence. Only when it got no farther time after time, and no token
+    came out of the engine in between, does it turn in circles.
+    """
+    if row != state.vain_row or engine.requests[row].lost > state.vain_reach:
+        state.vain_row = row
+        state.vain_reach = engine.requests[row].lost
+        state.vain_times = 0
+    state.vain_times += 1
+    return bool(state.vain_times >= _VAIN_TIMES)
+
+
+@kernel
 def _blocked_row(
     engine: Engine, step: Step, pending: Step, arrivals: Arrivals, progress: Progress
 ) -> int:
     """Return the request that blocks the engine for ever, or NONE.
 
     A step without tokens changes nothing, so the next one decides the same, unless output is still
-    in flight or (priority, timed) a later arrival may overtake; a backlog is full already. A
-    request that preempted itself while it ran alone has been refused by an otherwise empty pool.
+    in flight or a later arrival (timed; a backlog is full already) may overtake under the priority
+    policy, or ends the time in which a lone request computes its prompt in larger chunks.
     """
+    config = engine.config
+    to_come = arrivals.timed != 0 and progress.state.next_row < engine.requests.shape[0]
+    lone = engine.queue.num_running + engine.queue.num_waiting <= 1
+    may_help = to_come and config.long_prefill_token_threshold > 0 and lone
+    if step.info.preempted > 0:
+        if engine.queue.num_running > 0 or step.info.entries > 0:
+            return NONE
+        row = int(step.preempted[step.info.preempted - 1])
+        may_help = may_help or (to_come and arrivals.patient != 0)
+        return row if _preempted_in_vain(engine, progress.state, row) and not may_help else NONE
     if progress.state.pending != 0 and pending.info.entries > 0:
         return NONE
-    if step.info.preempted > 0:
-        alone = engine.queue.num_running == 0 and step.info.entries == 0
-        return int(step.preempted[step.info.preempted - 1]) if alone else NONE
-    if step.info.tokens > 0:
-        return NONE
-    more = arrivals.timed != 0 and progress.state.next_row < engine.requests.shape[0]
-    if more and engine.config.priority_policy != 0:
+    may_help = may_help or (to_come and config.priority_policy != 0)
+    if step.info.tokens > 0 or may_help:
         return NONE
     if engine.queue.num_running > 0:
         return int(engine.running[0])
