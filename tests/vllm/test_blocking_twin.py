@@ -24,7 +24,7 @@ from kvatlas.engine.replay import never_fits
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-SEEDS, PATIENCE_STEPS = 20, 400
+SEEDS, PATIENCE_STEPS = 8, 200
 
 
 def steps_left(steps: Iterator[list[int]]) -> int:

@@ -22,7 +22,7 @@ from twin import TwinRun, run_gliding, run_twin
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-CHUNKS, CASES_PER_CHUNK = 4, 15
+CHUNKS, CASES_PER_CHUNK, TIGHT_CASES = 4, 15, 10
 LARGE_FAMILIES, LARGE_CASES = ("full", "full+window", "full+mamba", "tags", "sizes"), 4
 
 
@@ -91,7 +91,7 @@ def test_every_decision_of_every_step(family: str, chunk: int, volume: Counter[s
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pools_that_some_requests_do_not_fit_into(family: str, volume: Counter[str]) -> None:
     # GIVEN requests that turn out to block WHEN both engines drop them then THEN they never differ
-    for seed in range(CASES_PER_CHUNK):
+    for seed in range(TIGHT_CASES):
         compare(TIGHT + family, seed, volume, check=seed % 5 == 0)
 
 
@@ -103,7 +103,8 @@ def test_pools_of_thousands_of_blocks(family: str, volume: Counter[str]) -> None
 
 
 def test_enough_was_compared(volume: Counter[str]) -> None:
-    wanted = len(FAMILIES) * (CHUNKS + 1) * CASES_PER_CHUNK + len(LARGE_FAMILIES) * LARGE_CASES
+    wanted = len(FAMILIES) * (CHUNKS * CASES_PER_CHUNK + TIGHT_CASES)
+    wanted += len(LARGE_FAMILIES) * LARGE_CASES
     if volume["configurations"] < wanted:
         pytest.skip("only some of the cases ran")
     assert volume["pool operations"] > 1_000_000
