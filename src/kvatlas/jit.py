@@ -26,11 +26,12 @@ def cache_dir() -> Path:
 
     Numba looks only at the file of the function it loads, so a changed callee in another file would
     be missed. The folder's name therefore carries a digest of the path, size and modification time
-    of every source file that holds kernels (`engine/` and `*_kernel.py`; under a millisecond).
+    of every source file that holds kernels (`engine/`, `events/` and `*_kernel.py`; under a millisecond).
     """
     root = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted({Path(__file__), *root.glob("engine/**/*.py"), *root.rglob("_*kernel.py")}):
+    kernels = (*root.glob("engine/**/*.py"), *root.glob("events/*.py"), *root.rglob("_*kernel.py"))
+    for path in sorted({Path(__file__), root / "records.py", *kernels}):
         stat = path.stat()
         digest.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     asked, user_caches = os.environ.get("KVATLAS_CACHE"), os.environ.get("XDG_CACHE_HOME")

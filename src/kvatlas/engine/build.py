@@ -31,11 +31,7 @@ from kvatlas.engine.kernels.state import (
     UNIT,
     Engine,
     Pool,
-    Record,
-    Records,
     Step,
-    one_record,
-    records,
 )
 from kvatlas.engine.specs import (
     ChunkedLocalAttentionSpec,
@@ -47,12 +43,19 @@ from kvatlas.engine.specs import (
     SlidingWindowSpec,
 )
 from kvatlas.errors import InputError
+from kvatlas.events._log_kernel import Log, make_log
+from kvatlas.records import Record, Records, one_record, records
 
 _PAGE_BITS = 5
 
 
 def make_pool(
-    num_blocks: int, *, num_groups: int = 1, caching: bool = True, prepend_unhashed: bool = True
+    num_blocks: int,
+    *,
+    num_groups: int = 1,
+    caching: bool = True,
+    prepend_unhashed: bool = True,
+    log: Log | None = None,
 ) -> Pool:
     """Return a fresh pool: ids in order in the free queue, the null block taken out."""
     num_slots = 1 << max(6, (2 * num_blocks - 1).bit_length()) if caching else 64
@@ -70,8 +73,9 @@ def make_pool(
         page_bits=min(_PAGE_BITS, num_slots.bit_length() - 6),
         caching=int(caching),
         prepend_unhashed=int(prepend_unhashed),
+        has_null=1,
     )
-    return Pool(blocks=blocks, slots=slots, info=info)
+    return Pool(blocks=blocks, slots=slots, info=info, log=log or make_log())
 
 
 def make_groups(config: EngineConfig) -> tuple[Records, Records]:
@@ -180,6 +184,7 @@ def make_engine(
     ids: I64,
     tokens_per_id: int,
     longest_tokens: int,
+    log: Log | None = None,
 ) -> Engine:
     """Return an engine with an empty pool and nobody waiting.
 
@@ -190,6 +195,7 @@ def make_engine(
         ids: prefix-chained identities, one per `tokens_per_id` tokens.
         tokens_per_id: must divide or be a multiple of the hash block size.
         longest_tokens: the longest request's prompt and output, which sizes the block tables.
+        log: where to write down what happens; nowhere by default.
     """
     num_groups, seqs = len(config.groups), config.max_num_seqs
     tokens = min(longest_tokens + config.num_lookahead_tokens + 1, config.max_model_len + 1)
@@ -206,6 +212,7 @@ def make_engine(
             num_groups=num_groups,
             caching=config.enable_prefix_caching,
             prepend_unhashed=config.rule_set.prepend_unhashed,
+            log=log,
         ),
         config=make_config(config, tokens_per_id),
         groups=groups,

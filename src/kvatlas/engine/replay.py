@@ -16,18 +16,24 @@ from kvatlas.engine.build import make_engine, make_step
 from kvatlas.engine.check import check_engine
 from kvatlas.engine.kernels.arrivals import Arrivals
 from kvatlas.engine.kernels.drive import BLOCKED, DONE, drive, reject
-from kvatlas.engine.kernels.state import I64, REJECTED, TOTALS, Engine, one_record, records
+from kvatlas.engine.kernels.state import I64, REJECTED, TOTALS, Engine, Pool
 from kvatlas.engine.kernels.step_time import LINEAR, StepTime
 from kvatlas.engine.kernels.stream import U32, Sink
 from kvatlas.engine.kernels.sums import PROGRESS, TIMES, Progress
 from kvatlas.engine.results import DriveConfig, ReplayResult
 from kvatlas.engine.specs import EngineConfig
 from kvatlas.engine.workload_rows import blocks_needed, lay_out, never_fits
+from kvatlas.events import Chunk
+from kvatlas.events._log_kernel import make_log, take_chunk
+from kvatlas.records import one_record, records
 from kvatlas.workload.model import Workload
 
 _SLICE_STEPS = 1 << 16
 _SLICE_TOKENS = 1 << 24
 _SINK_WORDS = 1 << 22
+_LOG_ROWS = 1 << 17
+_MOST_STEP_ROWS = 1 << 24
+"""Rows of a single step that the log makes room for: 1.9 GB of address space, not of memory."""
 
 
 class Replay:
@@ -48,6 +54,7 @@ class Replay:
         *,
         checksum: bool = False,
         on_words: Callable[[U32], None] | None = None,
+        on_events: Callable[[Chunk], None] | None = None,
     ) -> None:
         self.workload, self.config = workload, config
         self.drive_config = drive or DriveConfig()
@@ -59,6 +66,7 @@ class Replay:
         per_id = workload.tokens_per_id
         if not workload.prefix_known:
             ids, per_id = np.zeros(1, np.int64), config.resolved_hash_block_size
+        self._on_events = on_events
         self.engine = make_engine(config, requests, ids, per_id, longest)
         self._rejected: list[int] = []
         if not self.drive_config.block_like_vllm:
@@ -66,6 +74,8 @@ class Replay:
             requests["status"][self._rejected] = REJECTED
         self._sha = hashlib.sha256() if checksum else None
         self._on_words = on_words
+        if on_events is not None:
+            self.engine = self.engine._replace(pool=self._logged_pool())
         self._step, self._pending = make_step(config), make_step(config)
         times = records(workload.num_requests, TIMES)
         for name in times.dtype.names:
@@ -210,7 +220,27 @@ class Replay:
         bound = seqs * (groups * (width + 1) + 8) + 16
         return Sink(np.empty(_SINK_WORDS + bound, np.uint32), np.zeros(1, np.int64), mode, bound)
 
+    def _logged_pool(self) -> Pool:
+        """Return the pool with a log that has room for one slice and the largest step after it."""
+        groups, seqs, width = self.engine.table.shape
+        config, workload = self.config, self.workload
+        smallest = min(spec.block_size for spec in config.groups)
+        new_blocks = config.max_num_batched_tokens // smallest + 2 * seqs
+        encoder = int(self.engine.requests["encoder"].max(initial=0)) // smallest
+        step_rows = groups * (
+            # Every block of every table touched or freed, each a row of its own; then new blocks:
+            # evicted, allocated, cached.
+            2 * seqs * min(width, config.num_blocks) + 3 * (new_blocks + seqs * encoder)
+        )
+        step_rows += 8 * seqs + 2 * workload.num_requests + 16
+        step_rows = min(step_rows, _MOST_STEP_ROWS)
+        log = make_log(_LOG_ROWS + step_rows, 2 * (_LOG_ROWS + step_rows))
+        log.info.step_rows = step_rows
+        return self.engine.pool._replace(log=log)
+
     def _drain(self) -> None:
+        if self._on_events is not None:
+            self._on_events(take_chunk(self.engine.pool.log))
         used = int(self._sink.used[0])
         if used == 0:
             return

@@ -22,12 +22,12 @@ from kvatlas.engine.kernels.state import (
     RUN_KIND,
     TOTALS,
     Step,
-    one_record,
 )
 from kvatlas.engine.live_rows import Rows
 from kvatlas.engine.request import Request
 from kvatlas.engine.specs import EngineConfig
 from kvatlas.errors import InputError
+from kvatlas.records import one_record
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.engine.build import make_requests
-from kvatlas.engine.kernels.state import I64, Records
+from kvatlas.engine.kernels.state import I64
 from kvatlas.engine.specs import (
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,
@@ -19,6 +19,7 @@ from kvatlas.engine.specs import (
     SlidingWindowSpec,
 )
 from kvatlas.errors import InputError
+from kvatlas.records import Records
 from kvatlas.workload.model import Workload
 
 

@@ -7,8 +7,9 @@ vLLM 0.32.0.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels.state import CHUNKED, MAMBA_ALIGN, MAMBA_NONE, SLIDING, Records
+from kvatlas.engine.kernels.state import CHUNKED, MAMBA_ALIGN, MAMBA_NONE, SLIDING
 from kvatlas.jit import inlined
+from kvatlas.records import Records
 
 
 @inlined

@@ -7,7 +7,7 @@ v1/core/single_type_kv_cache_manager.py, vLLM 0.32.0.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import prefix_index
+from kvatlas.engine.kernels import prefix_index, recording
 from kvatlas.engine.kernels.attention import cdiv
 from kvatlas.engine.kernels.identity import fill_keys, key_at
 from kvatlas.engine.kernels.state import (
@@ -40,6 +40,8 @@ def cache_blocks(engine: Engine, row: int, num_tokens: int) -> None:
             at = 0
             before = NONE - 1
             inserted = 0
+            recorded = pool.log.info.on != 0
+            pool.log.info.request = row
             for i in range(cached, full):
                 block = int(engine.table[group, slot, i])
                 if block == NULL_BLOCK or not (dense or _kept(engine, group, row, i)):
@@ -49,10 +51,14 @@ def cache_blocks(engine: Engine, row: int, num_tokens: int) -> None:
                 before = key
                 prefix_index.insert(pool, group, key, block, at)
                 inserted += 1
+                if recorded and not dense:
+                    recording.cachings(pool, group, engine.table[group, slot], i, i + 1)
                 if kind == MAMBA_ALIGN or kind == MAMBA_NONE:
                     _note_step_key(engine, group, key)
             pool.info.cached += inserted
             pool.info.inserts += inserted
+            if recorded and dense:
+                recording.cachings(pool, group, engine.table[group, slot], cached, full)
             tables[group, slot].cached = full
         if kind == MAMBA_ALIGN:
             _cache_prompt_tail(engine, group, row, num_tokens)
@@ -125,6 +131,8 @@ def _cache_prompt_tail(engine: Engine, group: int, row: int, num_tokens: int) ->
         prefix_index.insert(pool, group, key, block, prefix_index.home(pool, key))
         pool.info.cached += 1
         pool.info.inserts += 1
+        if pool.log.info.on != 0:
+            recording.cachings(pool, group, engine.table[group, slot], at, at + 1)
     _note_step_key(engine, group, key)
 
 

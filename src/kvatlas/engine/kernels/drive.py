@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.kernels import manager, queues, scheduler
+from kvatlas.engine.kernels import manager, queues, recording, scheduler
 from kvatlas.engine.kernels.arrivals import Arrivals
 from kvatlas.engine.kernels.glide import glide
-from kvatlas.engine.kernels.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Record, Step
+from kvatlas.engine.kernels.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
 from kvatlas.engine.kernels.step_time import StepTime, step_ms
 from kvatlas.engine.kernels.stream import Sink, write_step
-from kvatlas.engine.kernels.sums import Progress, observe
+from kvatlas.engine.kernels.sums import Progress, observe, wasted_slots
+from kvatlas.events import schema
+from kvatlas.events._log_kernel import put_request
 from kvatlas.jit import entry, inlined, kernel
+from kvatlas.records import Record
 
 # Why `drive` returned.
 DONE, SLICE_OVER, BLOCKED = range(3)
@@ -45,13 +48,19 @@ def drive(
     Stops early while the sink has room for another step only. Call again to go on; all state lives
     in the arguments. O(running + blocks touched) per step.
     """
-    state, config = progress.state, engine.config
+    state, config, log = progress.state, engine.config, engine.pool.log.info
     num_requests = engine.requests.shape[0]
     last_step = state.steps + max_steps
     last_token = state.scheduled_tokens + max_tokens
     while state.steps < last_step and state.scheduled_tokens < last_token:
         if sink.mode != 0 and sink.words.shape[0] - sink.used[0] < sink.step_words:
             return SLICE_OVER
+        if log.on != 0:
+            room = engine.pool.log.rows.shape[0] - log.used
+            if min(room, engine.pool.log.ids.shape[0] - log.ids_used) < log.step_rows:
+                return SLICE_OVER
+            log.step = state.steps + 1
+            log.time_ms = progress.state.clock_ms
         _receive(engine, arrivals, progress)
         alive = (
             engine.queue.num_running > 0 or engine.queue.num_waiting > 0 or state.just_finished != 0
@@ -78,6 +87,9 @@ def drive(
             if step.entries[i].kind == NEW_KIND:
                 progress.times[step.entries[i].row].first_scheduled_ms = started_ms
         observe(engine, step, progress, duration_ms)
+        if log.on != 0:
+            recording.step(engine, step, 1, wasted_slots(engine), duration_ms)
+            log.time_ms = progress.state.clock_ms
         if sink.mode != 0:
             write_step(engine, step, sink, state.steps)
         blocked = NONE
@@ -117,22 +129,30 @@ def _receive(engine: Engine, arrivals: Arrivals, progress: Progress) -> None:
     num_requests = engine.requests.shape[0]
     if arrivals.timed == 0:
         while state.next_row < num_requests and engine.queue.num_waiting < arrivals.queue_depth:
-            _add_request(engine, progress)
+            _add_request(engine, arrivals, progress)
         return
     idle = engine.queue.num_running == 0 and engine.queue.num_waiting == 0 and state.pending == 0
     if idle and state.next_row < num_requests:
         progress.state.clock_ms = max(progress.state.clock_ms, arrivals.arrival_ms[state.next_row])
+        engine.pool.log.info.time_ms = progress.state.clock_ms
     while (
         state.next_row < num_requests
         and arrivals.arrival_ms[state.next_row] <= progress.state.clock_ms
     ):
-        _add_request(engine, progress)
+        _add_request(engine, arrivals, progress)
 
 
 @kernel
-def _add_request(engine: Engine, progress: Progress) -> None:
+def _add_request(engine: Engine, arrivals: Arrivals, progress: Progress) -> None:
     row = progress.state.next_row
     progress.state.next_row = row + 1
+    log = engine.pool.log
+    if log.info.on != 0:
+        at = put_request(log, schema.ARRIVED, NONE, row, int(engine.requests[row].prompt), NONE)
+        if arrivals.timed != 0:
+            log.rows[at].time_ms = arrivals.arrival_ms[row]
+        if engine.requests[row].status == REJECTED:
+            put_request(log, schema.FINISHED, schema.BY_SET_ASIDE, row, NONE, 0)
     if engine.requests[row].status != REJECTED:
         engine.requests[row].status = WAITING
         queues.push_back(engine, row)
@@ -226,8 +246,11 @@ def reject(engine: Engine, row: int) -> None:
             engine.running[kept] = other
             kept += 1
     engine.queue.num_running = kept
+    engine.pool.log.info.free_cause = schema.BY_SET_ASIDE
     if from_running:
         manager.free(engine, row)
     else:
         queues.remove(engine, row)
     engine.requests[row].status = REJECTED
+    if engine.pool.log.info.on != 0:
+        put_request(engine.pool.log, schema.FINISHED, schema.BY_SET_ASIDE, row, NONE, 0)

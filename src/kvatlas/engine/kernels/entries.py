@@ -6,7 +6,7 @@ others: the rules behind them, and whole replays (`drive`).
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import caching, manager, prefix_index, queues, scheduler
+from kvatlas.engine.kernels import caching, manager, prefix_index, queues, recording, scheduler
 from kvatlas.engine.kernels import pool as pool_
 from kvatlas.engine.kernels.lookup import find_longest_cache_hit
 from kvatlas.engine.kernels.state import (
@@ -19,10 +19,12 @@ from kvatlas.engine.kernels.state import (
     WAITING,
     Engine,
     Pool,
-    Record,
     Step,
 )
+from kvatlas.events import schema
+from kvatlas.events._log_kernel import put_request
 from kvatlas.jit import entry
+from kvatlas.records import Record
 
 
 @entry
@@ -36,6 +38,8 @@ def touch(pool: Pool, blocks: I32) -> None:
     """Add an owner to each of `blocks`."""
     for i in range(blocks.shape[0]):
         pool_.touch(pool, int(blocks[i]))
+    if pool.log.info.on != 0:
+        recording.touches(pool, blocks, 0, blocks.shape[0])
 
 
 @entry
@@ -53,6 +57,8 @@ def cache_blocks(pool: Pool, group: int, keys: I64, blocks: I32) -> None:
             prefix_index.insert(pool, group, keys[i], block, prefix_index.home(pool, keys[i]))
             pool.info.cached += 1
             pool.info.inserts += 1
+    if pool.log.info.on != 0:
+        recording.cachings(pool, group, blocks, 0, blocks.shape[0])
 
 
 @entry
@@ -66,6 +72,8 @@ def evict(pool: Pool, block: int) -> bool:
     """Drop the content cached in `block`, wherever the block is; say whether there was any."""
     if pool.blocks[block].key == NONE:
         return False
+    if pool.log.info.on != 0:
+        recording.eviction(pool, block)
     prefix_index.remove(pool, block)
     pool.info.cached -= 1
     pool.info.evictions += 1
@@ -116,6 +124,10 @@ def add_request(engine: Engine, row: int) -> None:
     """Let request `row` wait."""
     engine.requests[row].status = WAITING
     queues.push_back(engine, row)
+    if engine.pool.log.info.on != 0:
+        put_request(
+            engine.pool.log, schema.ARRIVED, NONE, row, int(engine.requests[row].prompt), NONE
+        )
 
 
 @entry
@@ -141,7 +153,18 @@ def abort(engine: Engine, row: int) -> None:
                 engine.running[kept] = other
                 kept += 1
         engine.queue.num_running = kept
+        engine.pool.log.info.free_cause = schema.BY_ABORTED
         manager.free(engine, row)
     else:
         queues.remove(engine, row)
     engine.requests[row].status = FINISHED
+    if engine.pool.log.info.on != 0:
+        request = engine.requests[row]
+        put_request(
+            engine.pool.log,
+            schema.FINISHED,
+            schema.BY_ABORTED,
+            row,
+            int(request.num_tokens),
+            int(request.computed),
+        )

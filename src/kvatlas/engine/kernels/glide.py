@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kvatlas.engine.kernels import recording
 from kvatlas.engine.kernels.arrivals import Arrivals
 from kvatlas.engine.kernels.state import NONE, Engine, Step
 from kvatlas.engine.kernels.stream import STEP_WORD, Sink, put
@@ -68,6 +69,9 @@ def glide(
         state.clock_ms = state.clock_ms + duration_ms
         wasted -= running
         add_sums(engine, state, usage, wasted, refused, duration_ms)
+    if done > 0 and engine.pool.log.info.on != 0:
+        recording.glided(engine, step, done, refused, wasted + (done - 1) * running, duration_ms)
+        engine.pool.log.info.time_ms = state.clock_ms
     progress.totals.failed_waiting += refused * done
     for at in range(running):
         request = requests[engine.running[at]]

@@ -9,6 +9,7 @@ context parallelism.
 from __future__ import annotations
 
 from kvatlas.engine.kernels import pool as pool_
+from kvatlas.engine.kernels import recording
 from kvatlas.engine.kernels.attention import num_skipped_tokens
 from kvatlas.engine.kernels.caching import cache_blocks
 from kvatlas.engine.kernels.demand import blocks_to_allocate
@@ -51,6 +52,12 @@ def allocate_slots(
     num_groups = engine.groups.shape[0]
     computed = requests[row].computed + num_hit_tokens
     total_computed = min(computed, config.max_model_len)
+    log = engine.pool.log.info
+    if log.on != 0:
+        decodes = requests[row].slot != NONE and computed >= requests[row].prompt
+        recording.slots_begin(
+            engine, row, total_computed + num_new_tokens, decodes and num_new_tokens == 1
+        )
     if full_sequence_must_fit:
         tokens = min(requests[row].num_tokens, config.max_model_len)
         need = watermark_blocks
@@ -59,6 +66,7 @@ def allocate_slots(
                 engine, group, row, tokens, tokens, total_computed, with_hits, True
             )
         if need > engine.pool.info.free:
+            log.needed = need
             return False
     main_tokens = total_computed + num_new_tokens
     tokens = min(main_tokens + config.num_lookahead_tokens, config.max_model_len)
@@ -72,6 +80,7 @@ def allocate_slots(
             engine, group, row, tokens, main_tokens, computed, with_hits, False
         )
     if need > engine.pool.info.free:
+        log.needed = need
         return False
     if slot == NONE:
         slot = take_slot(engine, row)
@@ -88,12 +97,17 @@ def allocate_slots(
 
 @kernel
 def free(engine: Engine, row: int) -> None:
-    """Take the request's blocks from it, group by group, last block first; O(blocks)."""
-    tables = engine.tables
+    """Take the request's blocks from it, group by group, last block first; O(blocks).
+
+    The log's `free_cause` says why.
+    """
+    tables, log = engine.tables, engine.pool.log.info
+    log.request = row
     slot = engine.requests[row].slot
     if slot == NONE:
         return
     for group in range(engine.groups.shape[0]):
+        log.group = group
         pool_.free_blocks(
             engine.pool, engine.table[group, slot], tables[group, slot].length - 1, -1, -1
         )

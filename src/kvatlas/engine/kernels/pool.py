@@ -7,7 +7,7 @@ Mirrors v1/core/block_pool.py and kv_cache_utils.FreeKVCacheBlockQueue of vLLM 0
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import prefix_index
+from kvatlas.engine.kernels import prefix_index, recording
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
 from kvatlas.jit import inlined, kernel
 
@@ -23,6 +23,8 @@ def get_new_blocks(pool: Pool, count: int, out: I32, start: int) -> None:
     sentinel = blocks.shape[0] - 1
     block = int(blocks[sentinel].next_free)
     evicted = 0
+    if pool.log.info.on != 0:
+        recording.evictions(pool, count, start)
     for i in range(start, start + count):
         out[i] = block
         popped = blocks[block]
@@ -38,6 +40,8 @@ def get_new_blocks(pool: Pool, count: int, out: I32, start: int) -> None:
     info.allocations += count
     info.cached -= evicted
     info.evictions += evicted
+    if pool.log.info.on != 0:
+        recording.allocations(pool, out, start, count)
 
 
 @inlined
@@ -90,12 +94,16 @@ def free_blocks(pool: Pool, table: I32, start: int, stop: int, step: int) -> Non
             tail = block
     blocks[sentinel].prev_free = tail
     info.free += freed
+    if pool.log.info.on != 0:
+        recording.frees(pool, table, start, stop, step)
 
 
 @kernel
 def reset_prefix_cache(pool: Pool) -> bool:
     """Forget all cached content, only while no block is in use; the free order is kept; O(N)."""
     num_blocks = pool.blocks.shape[0] - 1
+    if pool.log.info.on != 0 and pool.info.free == num_blocks - 1:
+        recording.reset(pool)
     if pool.info.free != num_blocks - 1:
         return False
     for block in range(num_blocks):

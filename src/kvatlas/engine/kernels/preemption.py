@@ -6,9 +6,12 @@ Mirrors the preemption loop of `Scheduler.schedule` and `_preempt_request` of vL
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import manager, queues
-from kvatlas.engine.kernels.state import PREEMPTED, Engine, Record, Step
+from kvatlas.engine.kernels import manager, queues, recording
+from kvatlas.engine.kernels.state import NONE, PREEMPTED, Engine, Step
+from kvatlas.events import schema
+from kvatlas.events._log_kernel import put_request
 from kvatlas.jit import kernel
+from kvatlas.records import Record
 
 
 @kernel
@@ -25,6 +28,8 @@ def allocate_running(
         totals.failed_running += 1
         victim_at = _victim(engine)
         victim = int(engine.running[victim_at])
+        if engine.pool.log.info.on != 0:
+            recording.refusal(engine, row, int(engine.pool.log.info.cause), new_tokens, victim)
         count = engine.queue.num_running - 1
         for i in range(victim_at, count):
             engine.running[i] = engine.running[i + 1]
@@ -32,7 +37,7 @@ def allocate_running(
         if victim_at < at:
             at -= 1
             budget += _unrecord(step, victim)
-        _preempt(engine, step, totals, victim)
+        _preempt(engine, step, totals, victim, row)
         if victim == row:
             return False, at, budget
 
@@ -50,11 +55,17 @@ def _victim(engine: Engine) -> int:
 
 
 @kernel
-def _preempt(engine: Engine, step: Step, totals: Record, row: int) -> None:
-    """Take all blocks from `row` and put it back to wait."""
+def _preempt(engine: Engine, step: Step, totals: Record, row: int, needy: int) -> None:
+    """Take all blocks from `row`, for `needy`, and put it back to wait."""
     requests = engine.requests
     requests[row].lost = requests[row].computed
+    engine.pool.log.info.free_cause = schema.BY_PREEMPTED
     manager.free(engine, row)
+    if engine.pool.log.info.on != 0:
+        at = put_request(
+            engine.pool.log, schema.PREEMPTED, NONE, row, NONE, int(requests[row].computed)
+        )
+        engine.pool.log.rows[at].other = needy
     requests[row].status = PREEMPTED
     requests[row].computed = 0
     requests[row].stale = requests[row].in_flight

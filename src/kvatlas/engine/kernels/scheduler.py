@@ -8,7 +8,7 @@ priority, preemption by recompute; no speculative tokens, encoder budgets, LoRA 
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import manager, queues
+from kvatlas.engine.kernels import manager, queues, recording
 from kvatlas.engine.kernels.caching import cache_blocks, new_step_starts
 from kvatlas.engine.kernels.lookup import find_longest_cache_hit
 from kvatlas.engine.kernels.mamba_chunks import align_chunk
@@ -23,10 +23,12 @@ from kvatlas.engine.kernels.state import (
     RUNNING,
     WAITING,
     Engine,
-    Record,
     Step,
 )
+from kvatlas.events import schema
+from kvatlas.events._log_kernel import put_request
 from kvatlas.jit import inlined, kernel
+from kvatlas.records import Record
 
 
 @kernel
@@ -53,6 +55,8 @@ def schedule(engine: Engine, step: Step, totals: Record) -> None:
         requests[row].in_flight += tokens
         chunk = computed < requests[row].num_tokens + requests[row].placeholders
         step.entries[entry].sampled = 0 if chunk else 1
+        if engine.pool.log.info.on != 0:
+            recording.chunk(engine, step, entry)
         if config.async_scheduling != 0 and not chunk:
             requests[row].placeholders += 1
 
@@ -134,11 +138,18 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
         if new_tokens == 0:
             break
         watermark = config.watermark_blocks if engine.queue.num_running > 0 else 0
+        log = engine.pool.log
+        if log.info.on != 0:
+            recording.lookup(engine, row, num_tokens, hit)
         if not manager.allocate_slots(
             engine, row, new_tokens, hit, with_hits, config.reserve_full_isl != 0, watermark
         ):
             totals.failed_waiting += 1
             step.info.refused_row = row
+            if log.info.on != 0:
+                log.info.used -= 1  # the lookup was in vain
+                later = recording.fitting_later(engine, watermark)
+                recording.refusal(engine, row, schema.BY_ADMISSION, num_tokens, later)
             break
         if caching:
             if requests[row].preemptions > 0:
@@ -161,6 +172,9 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
         budget -= new_tokens
         requests[row].status = RUNNING
         requests[row].computed = hit
+        if log.info.on != 0:
+            cause = schema.BY_NEW if kind == NEW_KIND else schema.BY_RESUMED
+            put_request(log, schema.ADMITTED, cause, row, num_tokens, hit)
 
 
 @inlined
@@ -206,8 +220,18 @@ def update_from_output(engine: Engine, step: Step, totals: Record, finished: I64
                 if ready > requests[row].quiet_until:
                     cache_blocks(engine, row, ready)
         if stopped:
+            engine.pool.log.info.free_cause = schema.BY_FINISHED
             manager.free(engine, row)
             requests[row].status = FINISHED
+            if engine.pool.log.info.on != 0:
+                put_request(
+                    engine.pool.log,
+                    schema.FINISHED,
+                    schema.BY_LENGTH,
+                    row,
+                    num_tokens,
+                    int(requests[row].computed),
+                )
             finished[num_finished] = row
             num_finished += 1
             if was_running:

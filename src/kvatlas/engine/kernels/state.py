@@ -13,18 +13,17 @@ requests at most, W blocks per block table.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kvatlas.events._log_kernel import Log
+from kvatlas.records import Record, Records, record_dtype
+
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
-Records = Any
-"""An array of records, (n,) or (n, m); NumPy's types cannot name the fields."""
-Record = Any
-"""One record, passed by reference: fields are read and written as attributes."""
 
 NONE = -1
 """No block, no slot, no key."""
@@ -39,11 +38,6 @@ WAITING, RUNNING, PREEMPTED, FINISHED, REJECTED, ABSENT = range(6)
 
 # How a scheduled entry came about.
 RUN_KIND, NEW_KIND, RESUMED_KIND = range(3)
-
-
-def record_dtype(**fields: str) -> np.dtype[np.void]:
-    """Return an aligned record dtype with `fields` (name: NumPy type code)."""
-    return np.dtype(list(fields.items()), align=True)
 
 
 BLOCK = record_dtype(
@@ -66,6 +60,7 @@ POOL_INFO = record_dtype(
     page_bits="i8",  # the index keeps 2**page_bits consecutive keys side by side
     caching="i8",  # 1 when prefix caching is on
     prepend_unhashed="i8",  # 1 since vLLM PR #42656: unhashed blocks are freed to the head
+    has_null="i8",  # 1 when block 0 is the null block (nano-vLLM has none)
 )
 GROUP = record_dtype(
     kind="i8",
@@ -156,6 +151,7 @@ class Pool(NamedTuple):
     blocks: Records  # (N + 1,) BLOCK
     slots: I32  # (G, T) the prefix index: the first block cached under a key, NONE = empty
     info: Record  # POOL_INFO
+    log: Log  # what happened, while somebody listens
 
 
 class Engine(NamedTuple):
@@ -186,16 +182,3 @@ class Step(NamedTuple):
     old_length: I64  # (G, S) block table length before this step
     preempted: I64  # (S,) rows preempted in this step
     info: Record  # STEP_INFO
-
-
-def one_record(dtype: np.dtype[np.void], **values: int) -> Record:
-    """Return one zeroed record of `dtype` with `values` set."""
-    record = np.zeros(1, dtype).view(np.recarray)[0]
-    for name, value in values.items():
-        setattr(record, name, value)
-    return record
-
-
-def records(shape: int | tuple[int, ...], dtype: np.dtype[np.void]) -> Records:
-    """Return zeroed records."""
-    return np.zeros(shape, dtype).view(np.recarray)

@@ -7,18 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvatlas.engine.kernels.state import (
-    I64,
-    MAMBA_ALIGN,
-    MAMBA_NONE,
-    NONE,
-    Engine,
-    Record,
-    Records,
-    Step,
-    record_dtype,
-)
+from kvatlas.engine.kernels.state import I64, MAMBA_ALIGN, MAMBA_NONE, NONE, Engine, Step
 from kvatlas.jit import inlined
+from kvatlas.records import Record, Records, record_dtype
 
 PROGRESS = record_dtype(
     next_row="i8",

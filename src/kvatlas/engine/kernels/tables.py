@@ -9,8 +9,10 @@ managers in v1/core/single_type_kv_cache_manager.py, vLLM 0.32.0.
 from __future__ import annotations
 
 from kvatlas.engine.kernels import pool as pool_
+from kvatlas.engine.kernels import recording
 from kvatlas.engine.kernels.attention import cdiv, num_skipped_tokens
 from kvatlas.engine.kernels.state import CROSS, MAMBA_ALIGN, NONE, NULL_BLOCK, Engine
+from kvatlas.events import schema
 from kvatlas.jit import kernel
 
 
@@ -52,6 +54,9 @@ def adopt_hits(engine: Engine, group: int, slot: int, computed: int) -> None:
         block = int(engine.hits[group, i])
         pool_.touch(engine.pool, block)
         engine.table[group, slot, i] = block
+    if engine.pool.log.info.on != 0:
+        engine.pool.log.info.group = group
+        recording.touches(engine.pool, engine.table[group, slot], skipped, num_hits)
     length = max(skipped, num_hits)
     tables[group, slot].length = length
     tables[group, slot].cached = length
@@ -65,6 +70,7 @@ def allocate_new(engine: Engine, group: int, row: int, num_tokens: int, main_tok
     kind = groups[group].kind
     block_size = groups[group].block_size
     length = int(tables[group, slot].length)
+    engine.pool.log.info.group = group
     if kind == MAMBA_ALIGN:
         required = cdiv(main_tokens, block_size)
         if required > length:
@@ -123,6 +129,8 @@ def remove_skipped(engine: Engine, row: int, processed: int) -> None:
 def _free_span(engine: Engine, group: int, slot: int, first: int, last: int) -> None:
     """Free table positions `[first, last)`, the last first, and null them."""
     table = engine.table[group, slot]
+    engine.pool.log.info.group = group
+    engine.pool.log.info.free_cause = schema.BY_SKIPPED
     pool_.free_blocks(engine.pool, table, last - 1, first - 1, -1)
     for i in range(first, last):
         table[i] = NULL_BLOCK

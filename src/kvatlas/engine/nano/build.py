@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from kvatlas.engine.build import make_pool
-from kvatlas.engine.kernels.state import ENTRY, TABLE, Engine, Pool, Step, records
+from kvatlas.engine.kernels.state import ENTRY, TABLE, Engine, Pool, Step
 from kvatlas.engine.nano.config import NanoConfig
 from kvatlas.engine.specs import EngineConfig
+from kvatlas.records import records
 
 _FIRST_SLOTS = 256
 
@@ -23,6 +24,7 @@ def make_nano_pool(num_blocks: int) -> Pool:
     pool.blocks["prev_free"][:] = np.roll(order, 1)
     pool.blocks["next_free"][:] = np.roll(order, -1)
     pool.info.free = num_blocks
+    pool.info.has_null = 0
     return pool
 
 

@@ -19,12 +19,12 @@ from kvatlas.engine.kernels.state import (
     RUN_KIND,
     RUNNING,
     Engine,
-    Record,
     Step,
 )
 from kvatlas.engine.nano import manager
 from kvatlas.engine.nano.waiting import pop_front, push_front
 from kvatlas.jit import inlined, kernel
+from kvatlas.records import Record
 
 
 @kernel

@@ -6,8 +6,9 @@ profile (`engine.queues`), without the heap that priorities need and nano-vLLM d
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels.state import I64, Record
+from kvatlas.engine.kernels.state import I64
 from kvatlas.jit import kernel
+from kvatlas.records import Record
 
 
 @kernel
