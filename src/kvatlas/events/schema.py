@@ -44,7 +44,8 @@ EVENTS: dict[str, str] = {
     "`ref_count`",
     "evicted": "free blocks lost their cached content, and which (`key`, `group`). Cause "
     "`allocation`: they are those that the next `allocated` event takes to `position` and on, for "
-    "`request`; cause `explicit`: see `blocks`",
+    "`request`; causes `explicit` (on demand) and `replaced` (another block took the key over, as "
+    "nano-vLLM does): see `blocks`",
     "allocated": "free, empty blocks (`blocks`) entered a table; cause `prefill` or `decode`",
     "cached": "blocks are full and can be hit from now on, under their keys",
     "admitted": "a request runs from now on, with `computed_tokens` of its `tokens` found in the "
@@ -98,6 +99,7 @@ CAUSES: tuple[str, ...] = (
     "resumed",
     "allocation",
     "explicit",
+    "replaced",
     "prefill",
     "decode",
     "admission",
@@ -120,6 +122,7 @@ CAUSES: tuple[str, ...] = (
     BY_RESUMED,
     BY_ALLOCATION,
     BY_EXPLICIT,
+    BY_REPLACED,
     BY_PREFILL,
     BY_DECODE,
     BY_ADMISSION,

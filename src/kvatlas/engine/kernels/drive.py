@@ -146,13 +146,9 @@ def _receive(engine: Engine, arrivals: Arrivals, progress: Progress) -> None:
 def _add_request(engine: Engine, arrivals: Arrivals, progress: Progress) -> None:
     row = progress.state.next_row
     progress.state.next_row = row + 1
-    log = engine.pool.log
-    if log.info.on != 0:
-        at = put_request(log, schema.ARRIVED, NONE, row, int(engine.requests[row].prompt), NONE)
-        if arrivals.timed != 0:
-            log.rows[at].time_ms = arrivals.arrival_ms[row]
-        if engine.requests[row].status == REJECTED:
-            put_request(log, schema.FINISHED, schema.BY_SET_ASIDE, row, NONE, 0)
+    if engine.pool.log.info.on != 0:
+        clock_ms = progress.state.clock_ms
+        recording.arrival(engine, row, arrivals.arrival_ms[row] if arrivals.timed else clock_ms)
     if engine.requests[row].status != REJECTED:
         engine.requests[row].status = WAITING
         queues.push_back(engine, row)

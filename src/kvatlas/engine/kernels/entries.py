@@ -73,7 +73,7 @@ def evict(pool: Pool, block: int) -> bool:
     if pool.blocks[block].key == NONE:
         return False
     if pool.log.info.on != 0:
-        recording.eviction(pool, block)
+        recording.eviction(pool, block, schema.BY_EXPLICIT)
     prefix_index.remove(pool, block)
     pool.info.cached -= 1
     pool.info.evictions += 1

@@ -7,7 +7,16 @@ changes the state, and only while somebody listens) and the rows themselves (`kv
 from __future__ import annotations
 
 from kvatlas.engine.kernels.demand import blocks_to_allocate
-from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, RUN_KIND, Engine, Pool, Step
+from kvatlas.engine.kernels.state import (
+    I32,
+    NONE,
+    NULL_BLOCK,
+    REJECTED,
+    RUN_KIND,
+    Engine,
+    Pool,
+    Step,
+)
 from kvatlas.events import schema
 from kvatlas.events._log_kernel import Log, list_blocks, new_row, put_blocks, put_request
 from kvatlas.jit import kernel
@@ -180,15 +189,23 @@ def reset(pool: Pool) -> None:
 
 
 @kernel
-def eviction(pool: Pool, block: int) -> None:
-    """Log that `block` is about to lose its content on demand."""
+def eviction(pool: Pool, block: int, cause: int) -> None:
+    """Log that `block` is about to lose its content though nobody allocates it."""
     log, held = pool.log, pool.blocks[block]
-    at = _put_keys(
-        log, schema.EVICTED, schema.BY_EXPLICIT, int(held.group), NONE, 1, int(held.key), 0
-    )
+    at = _put_keys(log, schema.EVICTED, cause, int(held.group), NONE, 1, int(held.key), 0)
     log.rows[at].blocks_at = log.info.ids_used
     log.ids[log.info.ids_used] = block
     log.info.ids_used += 1
+
+
+@kernel
+def arrival(engine: Engine, row: int, time_ms: float) -> None:
+    """Log a request, and that it will never be served if it is set aside already."""
+    log, request = engine.pool.log, engine.requests[row]
+    at = put_request(log, schema.ARRIVED, NONE, row, int(request.prompt), NONE)
+    log.rows[at].time_ms = time_ms
+    if request.status == REJECTED:
+        put_request(log, schema.FINISHED, schema.BY_SET_ASIDE, row, NONE, 0)
 
 
 @kernel

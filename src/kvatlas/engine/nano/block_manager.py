@@ -48,7 +48,7 @@ def _release(pool: Pool, table: I32) -> None:
 @entry
 def _publish(pool: Pool, keys: I64, table: I32) -> None:
     for i in range(keys.shape[0]):
-        blocks.publish(pool, keys[i], table[i])
+        blocks.publish(pool, keys[i], table, i)
 
 
 class BlockManager:

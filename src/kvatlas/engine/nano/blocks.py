@@ -15,9 +15,10 @@ O(1) here, O(free) in nano-vLLM's deque.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import prefix_index
+from kvatlas.engine.kernels import prefix_index, recording
 from kvatlas.engine.kernels.pool import get_new_blocks
 from kvatlas.engine.kernels.state import I32, I64, NONE, Pool
+from kvatlas.events import schema
 from kvatlas.jit import kernel
 
 
@@ -61,6 +62,8 @@ def take(pool: Pool, hits: I32, num_hits: int, num_blocks: int, table: I32, star
             pool.info.free -= 1
         hit.ref_count += 1
         table[start + i] = hits[i]
+    if pool.log.info.on != 0:
+        recording.touches(pool, table, start, start + num_hits)
     get_new_blocks(pool, num_blocks - start - num_hits, table, start + num_hits)
 
 
@@ -86,11 +89,14 @@ def release(pool: Pool, table: I32, count: int) -> None:
             freed += 1
     blocks[sentinel].prev_free = tail
     pool.info.free += freed
+    if pool.log.info.on != 0:
+        recording.frees(pool, table, count - 1, -1, -1)
 
 
 @kernel
-def publish(pool: Pool, key: int, block: int) -> None:
-    """Let `key` name `block` from now on, and what it named before no more; O(1) expected."""
+def publish(pool: Pool, key: int, table: I32, at: int) -> None:
+    """Let `key` name `table[at]` from now on, and what it named before no more; O(1) expected."""
+    block = int(table[at])
     home = prefix_index.home(pool, key)
     held = prefix_index.find(pool, 0, key, home)
     if held == block:
@@ -99,8 +105,12 @@ def publish(pool: Pool, key: int, block: int) -> None:
     if held == NONE:
         pool.info.cached += 1
         prefix_index.insert(pool, 0, key, block, home)
+        if pool.log.info.on != 0:
+            recording.cachings(pool, 0, table, at, at + 1)
         return
     # A key names one block, so that its slot has no chain: the new block steps into it.
+    if pool.log.info.on != 0:
+        recording.eviction(pool, held, schema.BY_REPLACED)
     old, new = pool.blocks[held], pool.blocks[block]
     old.key = NONE
     new.key = key
@@ -109,3 +119,5 @@ def publish(pool: Pool, key: int, block: int) -> None:
     new.dup_next = NONE
     new.dup_prev = NONE
     pool.slots[0, old.slot] = block
+    if pool.log.info.on != 0:
+        recording.cachings(pool, 0, table, at, at + 1)

@@ -17,6 +17,8 @@ from __future__ import annotations
 from kvatlas.engine.kernels.identity import fill_keys, key_at
 from kvatlas.engine.kernels.state import FINISHED, NONE, PREEMPTED, Engine
 from kvatlas.engine.nano import blocks
+from kvatlas.events import schema
+from kvatlas.events._log_kernel import put_request
 from kvatlas.jit import kernel
 
 _PIECE = 64
@@ -62,6 +64,10 @@ def allocate(engine: Engine, row: int, num_hits: int) -> None:
     queue.free_slots -= 1
     slot = engine.free_slots[queue.free_slots]
     request.slot = slot
+    log = engine.pool.log.info
+    log.request = row
+    log.group = 0
+    log.cause = schema.BY_PREFILL
     request.computed = num_hits * block_size
     blocks.take(engine.pool, engine.hits[0], num_hits, wanted, engine.table[0, slot], 0)
     engine.tables[0, slot].length = wanted
@@ -80,6 +86,11 @@ def append(engine: Engine, row: int) -> bool:
         return False
     length = engine.tables[0, request.slot].length
     table = engine.table[0, request.slot]
+    log = engine.pool.log.info
+    log.request = row
+    log.group = 0
+    log.cause = schema.BY_DECODE
+    log.computed = request.num_tokens
     blocks.take(engine.pool, engine.hits[0], 0, length + 1, table, length)
     engine.tables[0, request.slot].length = length + 1
     return True
@@ -91,9 +102,10 @@ def hash_blocks(engine: Engine, row: int, tokens: int) -> None:
     request, block_size = engine.requests[row], engine.config.hash_block
     first = request.computed // block_size
     stop = (request.computed + tokens) // block_size
+    engine.pool.log.info.request = row
     for i in range(first, stop):
         key = key_at(engine, row, (i + 1) * block_size)
-        blocks.publish(engine.pool, key, engine.table[0, request.slot, i])
+        blocks.publish(engine.pool, key, engine.table[0, request.slot], i)
 
 
 @kernel
@@ -101,11 +113,27 @@ def deallocate(engine: Engine, row: int, preempted: bool) -> None:
     """Take all blocks and the slot from `row`, which waits again or is done; O(blocks)."""
     request, queue = engine.requests[row], engine.queue
     slot = request.slot
+    log = engine.pool.log
+    log.info.request = row
+    log.info.group = 0
+    log.info.free_cause = schema.BY_PREEMPTED if preempted else schema.BY_FINISHED
     blocks.release(engine.pool, engine.table[0, slot], engine.tables[0, slot].length)
     engine.tables[0, slot].length = 0
     engine.free_slots[queue.free_slots] = slot
     queue.free_slots += 1
     request.slot = NONE
+    if log.info.on != 0:
+        if preempted:
+            put_request(log, schema.PREEMPTED, NONE, row, NONE, int(request.computed))
+        else:
+            put_request(
+                log,
+                schema.FINISHED,
+                schema.BY_LENGTH,
+                row,
+                int(request.num_tokens),
+                int(request.computed),
+            )
     if preempted:
         request.lost = request.computed
         request.computed = 0

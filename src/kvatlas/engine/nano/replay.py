@@ -16,6 +16,7 @@ from kvatlas.engine.nano.build import adapt, engine_config, grow
 from kvatlas.engine.nano.check import check_nano_engine
 from kvatlas.engine.nano.config import NanoConfig
 from kvatlas.engine.replay import DriveConfig, Replay
+from kvatlas.events import Chunk
 from kvatlas.workload.model import Workload
 
 _SLICE_STEPS = 1 << 16
@@ -63,6 +64,7 @@ class NanoReplay(Replay):
         *,
         checksum: bool = False,
         on_words: Callable[[U32], None] | None = None,
+        on_events: Callable[[Chunk], None] | None = None,
     ) -> None:
         self.nano_config = config
         super().__init__(
@@ -71,6 +73,7 @@ class NanoReplay(Replay):
             drive,
             checksum=checksum,
             on_words=on_words,
+            on_events=on_events,
         )
         self.engine = adapt(self.engine, config)
 
@@ -117,3 +120,5 @@ class NanoReplay(Replay):
         self.engine, self._step = grow(self.engine, self._step)
         self._progress = self._progress._replace(finished=self._step.preempted.copy())
         self._sink = self._make_sink()
+        if self._on_events is not None:
+            self.engine = self.engine._replace(pool=self._logged_pool())

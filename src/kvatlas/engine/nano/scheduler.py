@@ -11,6 +11,7 @@ end does the same.
 
 from __future__ import annotations
 
+from kvatlas.engine.kernels import recording
 from kvatlas.engine.kernels.state import (
     I64,
     NEW_KIND,
@@ -23,6 +24,8 @@ from kvatlas.engine.kernels.state import (
 )
 from kvatlas.engine.nano import manager
 from kvatlas.engine.nano.waiting import pop_front, push_front
+from kvatlas.events import schema
+from kvatlas.events._log_kernel import put_request
 from kvatlas.jit import inlined, kernel
 from kvatlas.records import Record
 
@@ -35,6 +38,7 @@ def prefill(engine: Engine, step: Step, totals: Record, chunked_prefill: int) ->
     blocks, and is therefore the first of the next step too.
     """
     requests, config, queue, info = engine.requests, engine.config, engine.queue, step.info
+    log = engine.pool.log
     info.entries = 0
     info.tokens = 0
     info.preempted = 0
@@ -49,17 +53,25 @@ def prefill(engine: Engine, step: Step, totals: Record, chunked_prefill: int) ->
         if request.slot == NONE:
             num_hits = manager.can_allocate(engine, row, chunked_prefill)
             if num_hits == NONE:
+                if log.info.on != 0:
+                    _refused(engine, row)
                 totals.failed_waiting += 1
                 info.refused_row = row
                 break
             hit = num_hits * config.hash_block
             if request.num_tokens - hit > left and info.entries > 0:
                 break
+            if log.info.on != 0:
+                recording.lookup(engine, row, int(request.num_tokens), hit)
+                log.info.computed = hit + min(request.num_tokens - hit, left)
             manager.allocate(engine, row, num_hits)
             if chunked_prefill == 0:
                 # The prompt's blocks can be hit before they are computed, in this very step.
                 manager.hash_blocks(engine, row, request.num_tokens - hit)
             kind = _count_admission(request, totals, hit)
+            if log.info.on != 0:
+                cause = schema.BY_NEW if kind == NEW_KIND else schema.BY_RESUMED
+                put_request(log, schema.ADMITTED, cause, row, int(request.num_tokens), hit)
         tokens = min(request.num_tokens - request.computed, left)
         done = request.computed + tokens == request.num_tokens
         if done:
@@ -68,6 +80,31 @@ def prefill(engine: Engine, step: Step, totals: Record, chunked_prefill: int) ->
             queue.num_running += 1
         step.old_length[0, info.entries] = engine.tables[0, request.slot].length
         _record(step, row, tokens, kind, hit, done)
+        if log.info.on != 0:
+            computed = int(request.computed + tokens)
+            put_request(log, schema.SCHEDULED, schema.BY_PREFILL, row, tokens, computed)
+
+
+@kernel
+def _refused(engine: Engine, row: int) -> None:
+    """Log that the head of the queue found too few free blocks; none behind it is looked at."""
+    tokens, block_size = int(engine.requests[row].num_tokens), engine.config.hash_block
+    engine.pool.log.info.needed = (tokens + block_size - 1) // block_size
+    recording.refusal(engine, row, schema.BY_ADMISSION, tokens, _fitting_later(engine))
+
+
+@kernel
+def _fitting_later(engine: Engine) -> int:
+    """Return the first request behind the head that fits without a hit, or NONE; O(waiting)."""
+    queue, block_size = engine.queue, engine.config.hash_block
+    size = engine.waiting.shape[0]
+    for at in range(1, queue.num_waiting):
+        row = int(engine.waiting[(queue.head + at) % size])
+        if (
+            engine.requests[row].num_tokens + block_size - 1
+        ) // block_size <= engine.pool.info.free:
+            return row
+    return NONE
 
 
 @kernel
@@ -102,7 +139,12 @@ def decode(engine: Engine, step: Step, totals: Record) -> None:
             totals.failed_running += 1
             queue.num_running -= 1
             victim = engine.running[queue.num_running]
+            if engine.pool.log.info.on != 0:
+                engine.pool.log.info.needed = 1
+                recording.refusal(engine, row, schema.BY_DECODE, 1, int(victim))
             manager.deallocate(engine, victim, True)
+            if engine.pool.log.info.on != 0:
+                engine.pool.log.rows[engine.pool.log.info.used - 1].other = row
             push_front(engine.waiting, queue, victim)
             step.preempted[step.info.preempted] = victim
             step.info.preempted += 1
