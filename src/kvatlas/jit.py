@@ -21,22 +21,25 @@ COMPILED: bool = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 """False when `NUMBA_DISABLE_JIT` asks for plain Python."""
 
 
-def cache_dir() -> Path:
-    """Return the folder of compiled kernels: one per state of the sources that hold kernels.
+@cache
+def cache_dir(package: str) -> Path:
+    """Return the folder of the compiled kernels of `kvatlas.<package>`: one per state of its sources.
 
     Numba looks only at the file of the function it loads, so a changed callee in another file would
     be missed. The folder's name therefore carries a digest of the path, size and modification time
-    of every source file that holds kernels (`engine/`, `events/` and `*_kernel.py`; under a millisecond).
+    of every source file that a kernel of this package may be made of: the engine's files or the
+    package's `_*kernel.py`, and those of the events (under a millisecond).
     """
     root = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
-    kernels = (*root.glob("engine/**/*.py"), *root.glob("events/*.py"), *root.rglob("_*kernel.py"))
-    for path in sorted({Path(__file__), root / "records.py", *kernels}):
+    own = (root / package).rglob("*.py" if package == "engine" else "_*kernel.py")
+    shared = (Path(__file__), root / "records.py", *(root / "events").glob("*.py"))
+    for path in sorted({*own, *shared}):
         stat = path.stat()
         digest.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     asked, user_caches = os.environ.get("KVATLAS_CACHE"), os.environ.get("XDG_CACHE_HOME")
     base = Path(asked) if asked else Path(user_caches or Path.home() / ".cache") / "kvatlas"
-    return base / "kernels" / digest.hexdigest()
+    return base / "kernels" / f"{package}-{digest.hexdigest()}"
 
 
 def entry(function: F) -> F:
@@ -59,7 +62,7 @@ def _compile(function: F, *, part: bool = False, **options: Any) -> F:
         return function
     import numba
 
-    _use_cache_dir()
+    _use_cache_dir(function.__module__)
     if part:
         options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         options["pipeline_class"] = _part_compiler()
@@ -122,11 +125,15 @@ def _part_compiler() -> type:
     return PartCompiler
 
 
-def _use_cache_dir() -> None:
+def _use_cache_dir(module: str) -> None:
+    """Tell Numba where the next function's machine code lies, unless the user has said so."""
     from numba.core import config
 
-    if not os.environ.get("NUMBA_CACHE_DIR") and not config.CACHE_DIR:
-        config.CACHE_DIR = str(cache_dir())
+    chosen = config.CACHE_DIR
+    if not os.environ.get("NUMBA_CACHE_DIR") and (not chosen or chosen in _ours):
+        package = module.split(".")[1] if module.startswith("kvatlas.") else "engine"
+        config.CACHE_DIR = str(cache_dir(package))
+        _ours.add(config.CACHE_DIR)
 
 
 def _load_at_once(dispatcher: Any) -> None:
@@ -148,6 +155,9 @@ def _load_at_once(dispatcher: Any) -> None:
             return load(signature, target_context)
 
     store.load_overload = load_overload
+
+
+_ours: set[str] = set()
 
 
 def _ignore_literals(dispatcher: Any) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.interrupts import Interrupts
 from kvatlas.cli.progress import ProgressLine
+from kvatlas.cli.replay_events import EventFile, event_file
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.cli.stopwatch import Stopwatch
 from kvatlas.errors import InputError
@@ -37,9 +38,9 @@ _SLOW_SLICE_STEPS = 8  # uncompiled, a slice of the usual size would take minute
 def run_replay(flags: ReplayFlags) -> int:
     """Run one replay, write and print its reports, return the exit code. Raises: InputError."""
     try:
-        with Stopwatch() as watch:
+        with Stopwatch() as watch, event_file(flags) as events:
             _check_outputs(flags)
-            document = _replay(flags, watch)
+            document = _replay(flags, watch, events)
     except KeyboardInterrupt:
         print("kvatlas: interrupted before there was anything to report", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
@@ -60,21 +61,22 @@ def run_replay(flags: ReplayFlags) -> int:
 
 
 def _check_outputs(flags: ReplayFlags) -> None:
-    if flags.events is not None:
-        raise InputError("not available yet in this version", field="--events")
-    for flag, path in (("--json", flags.json), ("--html", flags.html)):
+    files = {"--json": flags.json, "--html": flags.html, "--events": flags.events}
+    for flag, path in files.items():
         if path is not None:
             require_writable(path, flag, flags.trace)
-    if flags.html is not None and flags.html == flags.json:
-        raise InputError("two reports in one file", field="--html", remedy="name another file")
-    if flags.html == STDOUT:
-        raise InputError("a page is not for a terminal", field="--html", remedy="name a file")
+            if path == STDOUT and flag != "--json":
+                raise InputError("not for a terminal", field=flag, remedy="name a file")
+    named = [path for path in files.values() if path not in (None, STDOUT)]
+    if len(set(named)) < len(named):
+        flag = next(flag for flag, path in reversed(files.items()) if named.count(path) > 1)
+        raise InputError("two outputs in one file", field=flag, remedy="name another file")
 
 
-def _replay(flags: ReplayFlags, watch: Stopwatch) -> ReplayDocument:
+def _replay(flags: ReplayFlags, watch: Stopwatch, events: EventFile | None) -> ReplayDocument:
     from kvatlas.cli.engines import choose_engine
     from kvatlas.cli.flag_names import naming_flags
-    from kvatlas.cli.replay_summary import summarise
+    from kvatlas.cli.replay_summary import said_config, said_workload, summarise
     from kvatlas.cli.trace_source import open_workload
     from kvatlas.measure import Recorder
 
@@ -94,7 +96,9 @@ def _replay(flags: ReplayFlags, watch: Stopwatch) -> ReplayDocument:
             block_size=choice.identity_tokens,
         )
     with watch.stage("build_s"), naming_flags():
-        replay = choice.build(workload, flags.checksum)
+        replay = choice.build(workload, flags.checksum, events.listener() if events else None)
+        if events is not None:
+            events.open(replay, choice, said_config(flags, choice), said_workload(workload))
     with watch.stage("kernels_s"):
         _make_ready(replay)
     recorder = Recorder() if flags.html is not None else None
@@ -103,6 +107,8 @@ def _replay(flags: ReplayFlags, watch: Stopwatch) -> ReplayDocument:
         Thread(target=import_module, args=[_TERMINAL_VIEW], daemon=True).start()
     with watch.stage("run_s"), Interrupts() as interrupts:
         _run(replay, recorder, interrupts)
+        if events is not None:
+            events.close(interrupted=interrupts.wanted)
     return summarise(flags, choice, replay, recorder, watch)
 
 

@@ -23,7 +23,7 @@ from kvatlas.measure import Recorder, measure_replay
 from kvatlas.report.document import Refused, ReplayDocument
 from kvatlas.workload import Workload
 
-__all__ = ["summarise"]
+__all__ = ["said_config", "said_workload", "summarise"]
 
 
 def summarise(
@@ -47,8 +47,8 @@ def summarise(
     return ReplayDocument(
         version=version(),
         engine=choice.title,
-        config=_config(flags, choice),
-        workload=_workload(flags, workload),
+        config=said_config(flags, choice),
+        workload=said_workload(workload),
         decisions=result.decisions,
         figures=figures,
         timing=_timing(watch, result.decisions, result.sums),
@@ -70,7 +70,8 @@ def _modelled(choice: EngineChoice) -> str:
     )
 
 
-def _config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
+def said_config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
+    """Return every setting, as the JSON's `config`."""
     config, drive = choice.config, choice.drive
     usable = config.num_blocks - 1
     return {
@@ -102,6 +103,10 @@ def _config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
         "format": flags.format,
         "limit": flags.limit,
         "seed": flags.seed,
+        "sort": flags.sort,
+        "last_block": flags.last_block,
+        "tokens_per_id": flags.tokens_per_id,
+        "identity_tokens": flags.identity_tokens,
     }
 
 
@@ -113,7 +118,8 @@ def _group(spec: KVCacheSpec) -> dict[str, Any]:
     return {"kind": type(spec).__name__, **said}
 
 
-def _workload(flags: ReplayFlags, workload: Workload) -> dict[str, Any]:
+def said_workload(workload: Workload) -> dict[str, Any]:
+    """Return what was replayed, as the JSON's `workload`."""
     arrival_s = workload.arrival_s
     sessions = int(workload.session.max(initial=-1)) + 1
     return {
