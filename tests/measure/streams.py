@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from kvatlas.events import Chunk, Header, resolved
 from kvatlas.workload import Workload, chain_ids
 
 
-@dataclass(frozen=True)
 class Stream:
     """A recorded replay, in memory.
 
@@ -26,13 +24,15 @@ class Stream:
         replay: the replay, done.
     """
 
-    header: Header
-    raw: tuple[Chunk, ...]
-    replay: Replay
+    def __init__(self, header: Header, raw: tuple[Chunk, ...], replay: Replay) -> None:
+        self.header, self.raw, self.replay = header, raw, replay
 
     def resolved(self) -> Iterator[Chunk]:
         """Yield the chunks with the ids of all blocks, fresh each time."""
         yield from resolved((chunk.copy() for chunk in self.raw), self.header)
+
+    def __repr__(self) -> str:
+        return f"Stream({len(self.rows())} events, {self.replay.config})"
 
     def rows(self) -> np.ndarray:
         """Return all rows, in order."""

@@ -100,6 +100,10 @@ def from_arrow(batch: pa.RecordBatch, names: dict[int, str], file: str) -> Chunk
 
     Raises: InputError for columns that are missing, of another type, or hold unknown events.
     """
+    try:
+        batch.validate(full=True)
+    except (pa.ArrowException, ValueError) as error:
+        raise InputError("damaged: its columns contradict themselves", file=file) from error
     rows = np.empty(batch.num_rows, EVENT)
     for column in COLUMNS:
         values = _column(batch, column.name, file)
