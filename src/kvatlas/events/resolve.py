@@ -78,6 +78,7 @@ class Resolver:
 
         So that no file, however it was made, takes more than 8 MB at a time beyond itself.
         """
+        chunk = Chunk(chunk.rows.view(np.recarray), chunk.ids)
         start, longest = 0, self.header.max_table_blocks
         while start < len(chunk.rows):
             stop, count = count_ids(chunk.rows, start, most_ids, longest)

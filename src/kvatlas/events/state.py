@@ -45,7 +45,7 @@ class PoolState:
 
         Raises: InputError naming the event that contradicts the ones before it.
         """
-        rows = chunk.rows.copy()
+        rows = chunk.rows.copy().view(np.recarray)
         stop = len(rows) if stop is None else stop
         # Rows behind `stop` are still there to be looked at: an eviction's ids are in the next
         # allocation.
@@ -61,7 +61,8 @@ class PoolState:
 
     def apply(self, chunk: Chunk) -> None:
         """Let a resolved chunk happen to the blocks; the tables are the resolver's."""
-        bad = apply_rows(self.blocks, chunk.rows, chunk.ids, 0, len(chunk.rows))
+        rows = chunk.rows.view(np.recarray)
+        bad = apply_rows(self.blocks, rows, chunk.ids, 0, len(rows))
         if bad != NONE:
             number = self.events + int(self.blocks.counts.bad_row)
             raise InputError(
