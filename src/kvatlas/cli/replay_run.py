@@ -1,6 +1,6 @@
 """`kvatlas replay`: the run, from flags to reports.
 
-Owns: the order of things, Ctrl-C, progress, sampling for the charts, the exit code. Leaves to
+Owns: the order of things, Ctrl-C, progress, the exit code. Leaves to
 others: the engine (`engines`), the trace (`trace_source`), what the result says (`replay_summary`),
 every view (`kvatlas.report`).
 """
@@ -22,8 +22,8 @@ from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
     from kvatlas.engine.replay import Replay
-    from kvatlas.measure import Recorder
     from kvatlas.report.document import ReplayDocument
+    from kvatlas.report.run_document import RunDocument
 
 __all__ = ["INTERRUPTED", "run_replay"]
 
@@ -40,7 +40,7 @@ def run_replay(flags: ReplayFlags) -> int:
     try:
         with Stopwatch() as watch, event_file(flags) as events:
             _check_outputs(flags)
-            document = _replay(flags, watch, events)
+            document, run = _replay(flags, watch, events)
     except KeyboardInterrupt:
         print("kvatlas: interrupted before there was anything to report", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
@@ -48,10 +48,10 @@ def run_replay(flags: ReplayFlags) -> int:
         from kvatlas.report.replay_json import replay_json
 
         write_output(flags.json, replay_json(document), "--json")
-    if flags.html is not None:
-        from kvatlas.report.replay_html import replay_html
+    if flags.html is not None and run is not None:
+        from kvatlas.report.run_html import run_html
 
-        write_output(flags.html, replay_html(document), "--html")
+        write_output(flags.html, run_html(run), "--html")
     if flags.json != STDOUT:
         from kvatlas.report.console import make_console
         from kvatlas.report.replay_terminal import print_replay
@@ -67,18 +67,19 @@ def _check_outputs(flags: ReplayFlags) -> None:
             require_writable(path, flag, flags.trace)
             if path == STDOUT and flag != "--json":
                 raise InputError("not for a terminal", field=flag, remedy="name a file")
-    named = [path for path in files.values() if path not in (None, STDOUT)]
-    if len(set(named)) < len(named):
-        flag = next(flag for flag, path in reversed(files.items()) if named.count(path) > 1)
-        raise InputError("two outputs in one file", field=flag, remedy="name another file")
+    written: dict[str, str] = {}
+    for flag, path in files.items():
+        if path is not None and path != STDOUT and written.setdefault(path, flag) != flag:
+            raise InputError("two outputs in one file", field=flag, remedy="name another file")
 
 
-def _replay(flags: ReplayFlags, watch: Stopwatch, events: EventFile | None) -> ReplayDocument:
+def _replay(
+    flags: ReplayFlags, watch: Stopwatch, events: EventFile | None
+) -> tuple[ReplayDocument, RunDocument | None]:
     from kvatlas.cli.engines import choose_engine
     from kvatlas.cli.flag_names import naming_flags
     from kvatlas.cli.replay_summary import said_config, said_workload, summarise
     from kvatlas.cli.trace_source import open_workload
-    from kvatlas.measure import Recorder
 
     choice = choose_engine(flags)
     watch.watch_compiler()
@@ -101,15 +102,20 @@ def _replay(flags: ReplayFlags, watch: Stopwatch, events: EventFile | None) -> R
             events.open(replay, choice, said_config(flags, choice), said_workload(workload))
     with watch.stage("kernels_s"):
         _make_ready(replay)
-    recorder = Recorder() if flags.html is not None else None
     if flags.json != STDOUT:
         # The engine runs without the interpreter's lock: the other core has time for imports.
         Thread(target=import_module, args=[_TERMINAL_VIEW], daemon=True).start()
     with watch.stage("run_s"), Interrupts() as interrupts:
-        _run(replay, recorder, interrupts)
+        _run(replay, interrupts)
         if events is not None:
             events.close(interrupted=interrupts.wanted)
-    return summarise(flags, choice, replay, recorder, watch)
+    document = summarise(flags, choice, replay, watch)
+    if events is None or (flags.html is None and flags.json is None):
+        return document, None
+    with watch.stage("measure_s"):
+        run = _analysed(flags, events, replay, document)
+    document.figures.add(run.figures)
+    return document, run
 
 
 def _make_ready(replay: Replay) -> None:
@@ -117,26 +123,31 @@ def _make_ready(replay: Replay) -> None:
     next(replay.slices(max_steps=0))
 
 
-def _run(replay: Replay, recorder: Recorder | None, interrupts: Interrupts) -> None:
+def _run(replay: Replay, interrupts: Interrupts) -> None:
     """Run to the end, or to the first slice after Ctrl-C."""
-    with ProgressLine("replaying", replay.workload.num_requests, "requests") as progress:
-        finished = False
-        while not finished and not interrupts.wanted:
-            steps = _slice_steps(recorder)
-            finished = True
-            # Goes on where the last call of it stopped.
-            for _ in replay.slices(max_steps=steps):
-                progress.update(replay.requests_finished)
-                if recorder is not None:
-                    recorder.add(replay.sums())
-                if interrupts.wanted or _slice_steps(recorder) != steps:
-                    finished = False
-                    break
-
-
-def _slice_steps(recorder: Recorder | None) -> int:
-    """Return the steps between two looks at Ctrl-C, progress, and the sums for the charts."""
     from kvatlas.jit import COMPILED
 
-    most = _SLICE_STEPS if COMPILED else _SLOW_SLICE_STEPS
-    return most if recorder is None else min(most, recorder.steps_per_sample)
+    steps = _SLICE_STEPS if COMPILED else _SLOW_SLICE_STEPS
+    with ProgressLine("replaying", replay.workload.num_requests, "requests") as progress:
+        for _ in replay.slices(max_steps=steps):
+            progress.update(replay.requests_finished)
+            if interrupts.wanted:
+                break
+
+
+def _analysed(
+    flags: ReplayFlags, events: EventFile, replay: Replay, document: ReplayDocument
+) -> RunDocument:
+    from kvatlas.cli.run_analysis import analyse
+    from kvatlas.events import open_recording
+    from kvatlas.report.replay_facts import never_served, notes
+
+    return analyse(
+        open_recording(events.path),
+        what_if=flags.html is not None,
+        frames=flags.html is not None,
+        workload=replay.workload,
+        figures=document.figures,
+        notes=tuple(f"{fact.label}: {fact.text}" for fact in notes(document)),
+        tables=never_served(document),
+    )

@@ -19,7 +19,7 @@ from kvatlas.engine.replay import Replay
 from kvatlas.engine.specs import KVCacheSpec
 from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.jit import COMPILED
-from kvatlas.measure import Recorder, measure_replay
+from kvatlas.measure import measure_replay
 from kvatlas.report.document import Refused, ReplayDocument
 from kvatlas.workload import Workload
 
@@ -30,7 +30,6 @@ def summarise(
     flags: ReplayFlags,
     choice: EngineChoice,
     replay: Replay,
-    recorder: Recorder | None,
     watch: Stopwatch,
 ) -> ReplayDocument:
     """Measure `replay` and return all there is to say about it. O(N log N + M)."""
@@ -41,9 +40,6 @@ def summarise(
         blocked = None
         if result.blocked_row is not None:
             blocked = _refused(choice, workload, (result.blocked_row,))[0]
-        series = None
-        if recorder is not None:
-            series = recorder.series(conditions.usable_blocks, result.sums)
     return ReplayDocument(
         version=version(),
         engine=choice.title,
@@ -58,7 +54,6 @@ def summarise(
         blocked=blocked,
         partial=result.partial and blocked is None,
         notes=(*workload.notes, *choice.pool.notes, *_notes(choice, workload)),
-        series=series,
     )
 
 

@@ -5,7 +5,6 @@ what it measures may come from a replay or from a live server.
 """
 
 from kvatlas.measure.figures import Figures
-from kvatlas.measure.replay import Conditions, Outcome, measure_replay
-from kvatlas.measure.series import Recorder, Series
+from kvatlas.measure.replay import Conditions, Outcome, measure_ceiling, measure_replay
 
-__all__ = ["Conditions", "Figures", "Outcome", "Recorder", "Series", "measure_replay"]
+__all__ = ["Conditions", "Figures", "Outcome", "measure_ceiling", "measure_replay"]

@@ -45,5 +45,14 @@ class Figures:
         else:
             self.lack(otherwise, name)
 
+    def add(self, other: Figures) -> None:
+        """Take over the figures of `other` that are not here, or lacking here and known there."""
+        for name, value in other.values.items():
+            if name not in self.values or (self.values[name] is None and value is not None):
+                self.values[name] = value
+                self.unavailable.pop(name, None)
+                if value is None:
+                    self.unavailable[name] = other.unavailable[name]
+
     def __getitem__(self, name: str) -> Number | None:
         return self.values[name]

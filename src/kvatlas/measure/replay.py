@@ -17,7 +17,7 @@ from kvatlas.measure.figures import Figures
 from kvatlas.measure.latency import measure_latency
 from kvatlas.workload.model import Workload
 
-__all__ = ["WARM_UP_SHARE", "Conditions", "Outcome", "measure_replay"]
+__all__ = ["WARM_UP_SHARE", "Conditions", "Outcome", "measure_ceiling", "measure_replay"]
 
 WARM_UP_SHARE = 0.1
 """The share of the requests, from the first, that the ceiling after warm-up leaves out."""
@@ -68,7 +68,7 @@ def measure_replay(outcome: Outcome, workload: Workload, conditions: Conditions)
     """Return the figures of a run of `workload`; O(N log N + M), compiled for the M identities."""
     figures = Figures()
     _prefix(figures, outcome, workload, conditions)
-    _ceiling(figures, workload, conditions)
+    measure_ceiling(figures, workload, conditions)
     _usage(figures, outcome, workload, conditions)
     _waste(figures, outcome, conditions)
     _pressure(figures, outcome)
@@ -99,7 +99,8 @@ def _prefix(figures: Figures, outcome: Outcome, workload: Workload, conditions: 
     figures.put("prefix.evicted_blocks", int(outcome.sums["evictions"]))
 
 
-def _ceiling(figures: Figures, workload: Workload, conditions: Conditions) -> None:
+def measure_ceiling(figures: Figures, workload: Workload, conditions: Conditions) -> None:
+    """Add what an unbounded cache would find in `workload`; O(M), compiled."""
     names = (
         "prefix.ceiling_token_hit_rate",
         "prefix.ceiling_token_hit_rate_after_warm_up",

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvatlas.measure.figures import Figures, Number
-from kvatlas.measure.series import Series
 
 __all__ = ["SCHEMA", "Refused", "ReplayDocument"]
 
@@ -46,7 +45,6 @@ class ReplayDocument:
         blocked: the request that blocks the queue for ever, if one does.
         partial: stopped before the end.
         notes: plain sentences that a user must read.
-        series: the course over time, if it was recorded.
     """
 
     version: str
@@ -62,7 +60,6 @@ class ReplayDocument:
     blocked: Refused | None = None
     partial: bool = False
     notes: tuple[str, ...] = ()
-    series: Series | None = None
 
     def figure(self, name: str) -> Number | None:
         """Return a figure, None where it cannot be had."""

@@ -1,7 +1,7 @@
 """What a replay report says, as short labelled sentences: the same in the terminal and in HTML.
 
 Owns: which figures are shown, in which words and order. Leaves to others: the figures, and how a
-sentence looks (`replay_terminal`, `replay_html`).
+sentence looks (`replay_terminal`, `run_html`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,18 @@ from typing import Literal
 
 from kvatlas.report.document import Refused, ReplayDocument
 from kvatlas.report.numbers import count, percent, rate, seconds
+from kvatlas.report.run_document import Table
 
-__all__ = ["Fact", "Section", "headline", "notes", "partial_warning", "sections", "subtitle"]
+__all__ = [
+    "Fact",
+    "Section",
+    "headline",
+    "never_served",
+    "notes",
+    "partial_warning",
+    "sections",
+    "subtitle",
+]
 
 Tone = Literal["plain", "unknown", "alarm"]
 
@@ -94,6 +104,21 @@ def notes(document: ReplayDocument) -> Iterator[Fact]:
     yield Fact("Modelled", document.modelled)
     for note in document.notes:
         yield Fact("Note", note)
+
+
+def never_served(document: ReplayDocument) -> dict[str, Table]:
+    """Return the requests that were set aside as a table by name; nothing when there are none."""
+    refused = document.never_served
+    if document.blocked is not None:
+        refused = (document.blocked, *refused)
+    if not refused:
+        return {}
+    rows = tuple(
+        (f"request {one.row}", one.prompt_tokens, one.output_tokens, one.blocks_needed, one.reason)
+        for one in refused
+    )
+    columns = ("request", "prompt_tokens", "output_tokens", "blocks_needed", "why")
+    return {"never_served": Table("Requests that are never served", columns, rows)}
 
 
 def _memory(document: ReplayDocument) -> Iterator[Fact]:
