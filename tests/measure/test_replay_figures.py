@@ -29,6 +29,10 @@ def test_every_figure_from_its_sums() -> None:
     assert values["queue.head_refused_share"] == pytest.approx(0.1)
     assert values["prefix.token_hit_rate"] == pytest.approx(30 / 120)
     assert values["prefix.evicted_blocks"] == 5
+    assert values["attribution.cold"] == pytest.approx(60 / 90)
+    assert values["attribution.capacity"] == pytest.approx(20 / 90)
+    assert values["attribution.granularity"] == pytest.approx(10 / 90)
+    assert values["attribution.configuration"] == 0
     assert values["preemption.count"] == 2
     assert values["preemption.waste"] == pytest.approx(7 / 140)
     assert values["allocation.failed_running"] == 3
@@ -76,7 +80,7 @@ def test_a_clock_that_stands_still_gives_no_means_over_time() -> None:
         (replace(PLAIN, slots_hold_tokens=False), ["waste.internal_mean_slots"], "state"),
         (replace(PLAIN, block_size=24), ["prefix.ceiling_hit_tokens"], "do not fit"),
         (PLAIN, ["queue.time_p50_s", "latency.ttft_p99_s", "latency.e2e_mean_s"], "backlog"),
-        (PLAIN, ["queue.head_of_line_s"], "not looked at"),
+        (PLAIN, ["queue.head_of_line_s"], "--events"),
         (PLAIN, ["clock.step_time_error"], "not calibrated"),
         (PLAIN, ["prefix.readmission_token_hit_rate"], "no preempted request"),
     ],

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from kvatlas.measure import Figures, Series
+from kvatlas.measure import Figures
 from kvatlas.report.document import Refused, ReplayDocument
 
 _FIGURES: dict[str, float] = {
@@ -14,6 +12,10 @@ _FIGURES: dict[str, float] = {
     "prefix.readmission_token_hit_rate": 0.9,
     "prefix.evicted_blocks": 7_779_494,
     "prefix.ceiling_token_hit_rate": 0.373617,
+    "attribution.cold": 0.6,
+    "attribution.capacity": 0.3,
+    "attribution.granularity": 0.1,
+    "attribution.configuration": 0.0,
     "usage.peak": 1.0,
     "usage.mean_over_steps": 0.415,
     "usage.time_weighted": 0.523,
@@ -44,25 +46,6 @@ _FIGURES: dict[str, float] = {
 def refused(row: int = 11) -> Refused:
     """A request that no pool of 4,999 blocks can serve."""
     return Refused(row, 87_169, 402, 5_474, "the pool has 4,999")
-
-
-def series(intervals: int = 50) -> Series:
-    """A course with a gap in it."""
-    bounds = np.linspace(0.0, 3542.7, intervals + 1)
-    wave = 0.5 + 0.4 * np.sin(np.arange(intervals))
-    hit_rate = wave.copy()
-    hit_rate[3:4] = np.nan
-    return Series(
-        start_s=bounds[:-1],
-        end_s=bounds[1:],
-        usage=wave,
-        running=100 * wave,
-        waiting=200 * wave,
-        hit_rate=hit_rate,
-        hit_rate_so_far=hit_rate / 2,
-        preemptions=np.round(wave),
-        evicted_blocks_per_s=1000 * wave,
-    )
 
 
 def document(*, unknown: tuple[str, ...] = (), **changes: Any) -> ReplayDocument:
@@ -103,6 +86,5 @@ def document(*, unknown: tuple[str, ...] = (), **changes: Any) -> ReplayDocument
         "exact": "every decision",
         "modelled": "the clock",
         "notes": ("something that a reader must know",),
-        "series": series(),
     }
     return ReplayDocument(**(given | changes))

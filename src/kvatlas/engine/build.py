@@ -185,6 +185,7 @@ def make_engine(
     tokens_per_id: int,
     longest_tokens: int,
     log: Log | None = None,
+    num_keys: int = 0,
 ) -> Engine:
     """Return an engine with an empty pool and nobody waiting.
 
@@ -196,6 +197,8 @@ def make_engine(
         tokens_per_id: must divide or be a multiple of the hash block size.
         longest_tokens: the longest request's prompt and output, which sizes the block tables.
         log: where to write down what happens; nowhere by default.
+        num_keys: keys are below this number, so that who cached each first can be kept; 0 when
+            they may be any, or nobody asks.
     """
     num_groups, seqs = len(config.groups), config.max_num_seqs
     tokens = min(longest_tokens + config.num_lookahead_tokens + 1, config.max_model_len + 1)
@@ -229,4 +232,5 @@ def make_engine(
         keys=np.zeros(max(width, 64), np.int64),
         step_keys=np.zeros((num_groups, step_keys), np.int64),
         scratch=records(num_groups, SCRATCH),
+        seen=np.zeros(max(1, num_keys), np.int32),
     )

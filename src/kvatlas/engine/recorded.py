@@ -43,11 +43,6 @@ def recording_header(
     """
     settings, state = replay.config, replay.engine
     requests = state.requests
-    keys = 0
-    if requests.shape[0]:
-        total = requests["prompt"] + requests["max_tokens"]
-        unique = total // settings.resolved_hash_block_size + 2
-        keys = int((requests["unique_start"] + unique).max())
     has_null = bool(state.pool.info.has_null)
     return Header(
         schema=SCHEMA_VERSION,
@@ -63,7 +58,7 @@ def recording_header(
         max_num_seqs=settings.max_num_seqs if has_null else max(1, requests.shape[0]),
         max_table_blocks=int(state.table.shape[2]),
         num_requests=int(requests.shape[0]),
-        num_keys=keys,
+        num_keys=replay.num_keys,
         config=config or {},
         workload=workload or {},
     )

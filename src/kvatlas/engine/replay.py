@@ -21,8 +21,8 @@ from kvatlas.engine.kernels.step_time import LINEAR, StepTime
 from kvatlas.engine.kernels.stream import U32, Sink
 from kvatlas.engine.kernels.sums import PROGRESS, TIMES, Progress
 from kvatlas.engine.results import DriveConfig, ReplayResult
-from kvatlas.engine.specs import EngineConfig
-from kvatlas.engine.workload_rows import blocks_needed, lay_out, never_fits
+from kvatlas.engine.specs import EngineConfig, FullAttentionSpec
+from kvatlas.engine.workload_rows import blocks_needed, count_keys, lay_out, never_fits
 from kvatlas.events import Chunk
 from kvatlas.events._log_kernel import make_log, take_chunk
 from kvatlas.records import one_record, records
@@ -67,7 +67,12 @@ class Replay:
         if not workload.prefix_known:
             ids, per_id = np.zeros(1, np.int64), config.resolved_hash_block_size
         self._on_events = on_events
-        self.engine = make_engine(config, requests, ids, per_id, longest)
+        self.num_keys = count_keys(requests, config)
+        judged = len(config.groups) == 1 and isinstance(config.groups[0], FullAttentionSpec)
+        judged = judged and config.enable_prefix_caching and workload.prefix_known
+        self.engine = make_engine(
+            config, requests, ids, per_id, longest, num_keys=self.num_keys if judged else 0
+        )
         self._rejected: list[int] = []
         if not self.drive_config.block_like_vllm:
             self._rejected = [int(row) for row in np.flatnonzero(never_fits(workload, config))]

@@ -61,6 +61,17 @@ def lay_out(workload: Workload, config: EngineConfig) -> Records:
     return requests
 
 
+def count_keys(requests: Records, config: EngineConfig) -> int:
+    """Return a number that all keys of these rows are below. O(N)."""
+    if not requests.shape[0]:
+        return 0
+    total = requests["prompt"] + requests["max_tokens"]
+    unique = total // config.resolved_hash_block_size - requests["covered"] // (
+        config.resolved_hash_block_size
+    )
+    return int((requests["unique_start"] + unique + 1).max())
+
+
 def blocks_needed(workload: Workload, config: EngineConfig) -> I64:
     """Return (N,) the blocks that each request holds at its end, shared ones included; O(N).
 

@@ -24,6 +24,7 @@ WARM_UP_SHARE = 0.1
 
 _NO_CLOCK = "the simulated clock stood still: a step takes 0 ms under this step-time model"
 _NOTHING = "nothing was scheduled"
+_CAUSES = ("cold", "capacity", "granularity", "configuration")
 
 
 class Outcome(Protocol):
@@ -97,6 +98,31 @@ def _prefix(figures: Figures, outcome: Outcome, workload: Workload, conditions: 
             "no preempted request was admitted again",
         )
     figures.put("prefix.evicted_blocks", int(outcome.sums["evictions"]))
+    _attribution(figures, outcome, workload, conditions)
+
+
+def _attribution(
+    figures: Figures, outcome: Outcome, workload: Workload, conditions: Conditions
+) -> None:
+    """Add why prompt tokens were missed, as `kvatlas.measure.misses` counts it from events."""
+    names = tuple(f"attribution.{name}" for name in _CAUSES)
+    queries, hits = (float(outcome.decisions[f"prefix_{name}"]) for name in ("queries", "hits"))
+    if not conditions.caching:
+        # Whatever might have been found: nobody looked.
+        for name, share in zip(names, (0.0, 0.0, 0.0, 1.0), strict=True):
+            figures.put(name, share)
+    elif not workload.prefix_known:
+        figures.lack("the trace has lengths only: which prompts share a prefix is unknown", *names)
+    elif outcome.sums["missed"] != queries - hits:
+        figures.lack("judged from events only for this engine or these layers: --events", *names)
+    elif queries == hits:
+        figures.lack("no prompt token was missed", *names)
+    else:
+        missed = outcome.sums["missed"]
+        cold, capacity = outcome.sums["missed_cold"], outcome.sums["missed_capacity"]
+        counts = (cold, capacity, missed - cold - capacity, 0.0)
+        for name, tokens in zip(names, counts, strict=True):
+            figures.put(name, tokens / missed)
 
 
 def measure_ceiling(figures: Figures, workload: Workload, conditions: Conditions) -> None:
@@ -146,7 +172,8 @@ def _usage(figures: Figures, outcome: Outcome, workload: Workload, conditions: C
         figures.lack(_NO_CLOCK, "queue.head_refused_s")
     figures.ratio("queue.head_refused_share", sums["refused_ms"], span_ms, _NO_CLOCK)
     figures.lack(
-        "whether a later request would have fitted is not looked at", "queue.head_of_line_s"
+        "whether a later request would have fitted is looked at while events are recorded: --events",
+        "queue.head_of_line_s",
     )
     figures.put("clock.simulated_s", span_ms / 1e3)
     figures.put("clock.idle_s", max(0.0, span_ms - sums["busy_ms"]) / 1e3)

@@ -134,6 +134,12 @@ def _memory(document: ReplayDocument) -> Iterator[Fact]:
         slots = count(round(document.known("waste.internal_mean_slots")))
         yield Fact("Internal waste", f"{percent(waste)} of the slots held ({slots} on average)")
     yield Fact("External", "costs nothing here: blocks are equal, any free one serves")
+    if document.figure("attribution.cold") is not None:
+        cold, capacity = (document.known(f"attribution.{name}") for name in ("cold", "capacity"))
+        text = f"{percent(cold)} never seen before, {percent(capacity)} seen and evicted since"
+        if document.known("attribution.granularity") > 0:
+            text += f", {percent(document.known('attribution.granularity'))} lost to whole blocks"
+        yield Fact("Why missed", text)
     yield Fact("Evicted", f"{count(document.known('prefix.evicted_blocks'))} cached blocks")
 
 

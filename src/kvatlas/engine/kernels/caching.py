@@ -41,6 +41,7 @@ def cache_blocks(engine: Engine, row: int, num_tokens: int) -> None:
             before = NONE - 1
             inserted = 0
             recorded = pool.log.info.on != 0
+            noted = engine.seen.shape[0] > 1
             pool.log.info.request = row
             for i in range(cached, full):
                 block = int(engine.table[group, slot, i])
@@ -51,6 +52,8 @@ def cache_blocks(engine: Engine, row: int, num_tokens: int) -> None:
                 before = key
                 prefix_index.insert(pool, group, key, block, at)
                 inserted += 1
+                if noted and engine.seen[key] == 0:
+                    engine.seen[key] = row + 1
                 if recorded and not dense:
                     recording.cachings(pool, group, engine.table[group, slot], i, i + 1)
                 if kind == MAMBA_ALIGN or kind == MAMBA_NONE:

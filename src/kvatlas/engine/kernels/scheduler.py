@@ -8,7 +8,7 @@ priority, preemption by recompute; no speculative tokens, encoder budgets, LoRA 
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import manager, queues, recording
+from kvatlas.engine.kernels import manager, misses, queues, recording
 from kvatlas.engine.kernels.caching import cache_blocks, new_step_starts
 from kvatlas.engine.kernels.lookup import find_longest_cache_hit
 from kvatlas.engine.kernels.mamba_chunks import align_chunk
@@ -158,6 +158,8 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
             else:
                 totals.queries += num_tokens
                 totals.hits += hit
+                if engine.seen.shape[0] > 1:
+                    misses.judge(engine, totals, row, hit)
         queues.pop_first(engine)
         engine.running[engine.queue.num_running] = row
         engine.queue.num_running += 1

@@ -138,6 +138,9 @@ TOTALS = record_dtype(
     failed_running="i8",  # allocate_slots that returned nothing
     failed_waiting="i8",
     recomputed_tokens="i8",  # computed, thrown away at a preemption, not restored from the cache
+    missed="i8",  # prompt tokens not found at first admissions
+    missed_cold="i8",  # of these: nobody had them cached before
+    missed_capacity="i8",  # of these: somebody had; the rest was never asked for
 )
 
 
@@ -173,6 +176,7 @@ class Engine(NamedTuple):
     keys: I64  # (W,) working space
     step_keys: I64  # (G, K) keys that Mamba groups cached in this step
     scratch: Records  # (G,) SCRATCH
+    seen: I32  # (K,) per key, 1 + the row that cached it first, 0 for none; (1,) when not kept
 
 
 class Step(NamedTuple):
