@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 from command import hashed_trace, kvatlas, process, replayed
+from docs.tables import measurement_names
 
 from kvatlas.cli.app import app
 from kvatlas.engine.replay import Replay
@@ -43,9 +44,9 @@ DECISIONS = [
     "mean_usage",
     "mean_running",
 ]
-DOCUMENTED = (Path(__file__).parents[2] / "docs" / "reference" / "replay-json.md").read_text(
-    encoding="utf-8"
-)
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+MEASUREMENTS = (REFERENCE / "measurements.md").read_text(encoding="utf-8")
+DOCUMENTED = (REFERENCE / "replay-json.md").read_text(encoding="utf-8") + MEASUREMENTS
 
 
 def test_the_flags_are_the_contract() -> None:
@@ -77,9 +78,9 @@ def test_every_key_is_there_and_documented() -> None:
 
 
 def test_documented_measurements_exist() -> None:
-    section = DOCUMENTED.split("## measurements")[1].split("##")[0]
-    names = set(re.findall(r"`([a-z]+\.\w+)`", section))
-    assert names == set(replayed("--limit", 5)["measurements"])
+    names = measurement_names(MEASUREMENTS, "replay")
+    assert len(names) == len(set(names))
+    assert set(names) == set(replayed("--limit", 5)["measurements"])
 
 
 def test_null_if_and_only_if_there_is_a_reason() -> None:

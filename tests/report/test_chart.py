@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvatlas.report.chart import Curve, chart, time_unit
+from kvatlas.report.chart import Curve, chart, stack, time_unit
 
 
 def drawn(values: list[float], span_s: float = 100.0, **options: object) -> str:
@@ -67,3 +67,27 @@ def test_a_gap_lifts_the_pen() -> None:
     line = re.search(r'class="line c1" d="([^"]*)"', drawn([1.0, np.nan, 1.0]))
     assert line is not None
     assert line[1].count("M") == 2
+
+
+def test_stacked_curves_lie_on_each_other() -> None:
+    """GIVEN parts of a whole WHEN stacked THEN each begins where the one before it ends."""
+    bounds = np.linspace(0.0, 30.0, 4)
+    curves = [Curve(str(n), np.array([n, np.nan, n + 1.0]), n, "stack") for n in (1, 2, 3)]
+    html = chart("title", bounds[:-1], bounds[1:], curves)
+    assert y_labels(html)[-1] == "10"  # 2 + 3 + 4 = 9
+    paths = re.findall(r'class="stack c(\d)" d="M[\d.]+ ([\d.]+)V([\d.]+)', html)
+    assert [path[0] for path in paths] == ["1", "2", "3"]
+    assert [path[1] for path in paths] == ["200.0", paths[0][2], paths[1][2]]
+    assert stack(bounds[:-1], bounds[1:], curves).count("<path") == 3
+
+
+def test_charts_can_be_reached_and_read_without_a_mouse() -> None:
+    html = drawn([1.0, 2.0], note="when to <worry>")
+    assert 'tabindex="0"' in html
+    assert "aria-label" in html
+    assert "when to &lt;worry&gt;" in html
+
+
+def test_nothing_but_zeros_has_an_axis_for_people() -> None:
+    assert y_labels(drawn([0.0, 0.0], share=True))[-1] == "1%"
+    assert y_labels(drawn([0.0, 0.0]))[-1] == "1"

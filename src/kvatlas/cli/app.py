@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kvatlas.cli import replay, traces
+from kvatlas.cli import diff, map, replay, report, traces
 from kvatlas.cli.help import GroupedCommand
 
 __all__ = ["app"]
@@ -24,6 +24,12 @@ app = typer.Typer(
 )
 _command = app.command("replay", cls=GroupedCommand, short_help="Replay a trace through the twin.")
 _command(replay.replay)
+for _name, _verb, _short_help in (
+    ("report", report.report, "Say what happened to memory in a recorded run."),
+    ("map", map.map_blocks, "Show every block at one moment of a recorded run."),
+    ("diff", diff.diff, "Compare two recorded runs."),
+):
+    app.command(_name, cls=GroupedCommand, short_help=_short_help)(_verb)
 app.add_typer(traces.app, name="traces")
 
 

@@ -24,13 +24,10 @@ from kvatlas.engine.specs import (
 )
 from kvatlas.engine.versions import VLLM_VERSIONS
 from kvatlas.errors import InputError
-from kvatlas.events import Chunk
 from kvatlas.measure import Conditions
 from kvatlas.workload import Workload
 
 __all__ = ["EngineChoice", "choose_engine"]
-
-Listener = Callable[[Chunk], None]
 
 _WINDOWED = (SlidingWindowSpec, ChunkedLocalAttentionSpec)
 _STATES = (MambaSpec, CrossAttentionSpec)
@@ -59,7 +56,7 @@ class EngineChoice:
         pool: the pool.
         identity_tokens: tokens per block that token ids are best cut into.
         is_nano: nano-vLLM, which has no null block and no limit on lengths.
-        build: makes the replay of a workload, with checksums or without, and who hears its events.
+        build: makes the replay of a workload, with checksums or without.
     """
 
     title: str
@@ -69,7 +66,7 @@ class EngineChoice:
     pool: PoolChoice
     identity_tokens: int
     is_nano: bool
-    build: Callable[[Workload, bool, Listener | None], Replay]
+    build: Callable[[Workload, bool], Replay]
 
     def conditions(self) -> Conditions:
         """Return what the figures are held against."""
@@ -130,17 +127,11 @@ def _vllm(flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice) -> EngineCho
         version=flags.engine_version or VLLM_VERSIONS[0],
     )
 
-    def build(workload: Workload, checksum: bool, listener: Listener | None) -> Replay:
+    def build(workload: Workload, checksum: bool) -> Replay:
         # No more can run than there are, and each place takes room for the longest request.
         places = max(1, min(config.max_num_seqs, workload.num_requests))
         try:
-            return Replay(
-                workload,
-                config.with_(max_num_seqs=places),
-                drive,
-                checksum=checksum,
-                on_events=listener,
-            )
+            return Replay(workload, config.with_(max_num_seqs=places), drive, checksum=checksum)
         except InputError as error:
             asked = flags.block_size or BLOCK_SIZES[flags.engine]
             if error.field == "block_size" and asked != pool.block_size:
@@ -184,8 +175,8 @@ def _nano(flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice) -> EngineCho
         version=flags.engine_version or NANO_VERSIONS[0],
     )
 
-    def build(workload: Workload, checksum: bool, listener: Listener | None) -> Replay:
-        return NanoReplay(workload, config, drive, checksum=checksum, on_events=listener)
+    def build(workload: Workload, checksum: bool) -> Replay:
+        return NanoReplay(workload, config, drive, checksum=checksum)
 
     return EngineChoice(
         title=f"nano-vLLM {config.rules.version}",

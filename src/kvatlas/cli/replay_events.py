@@ -6,7 +6,7 @@ Owns: the file, named by the user or temporary, and what its header says. Leaves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from kvatlas.cli.replay_flags import ReplayFlags
 if TYPE_CHECKING:
     from kvatlas.cli.engines import EngineChoice
     from kvatlas.engine.replay import Replay
-    from kvatlas.events import Chunk, EventWriter
+    from kvatlas.events import EventWriter
 
 __all__ = ["EventFile", "event_file"]
 
@@ -34,15 +34,6 @@ class EventFile:
         self.path, self.kept = path, kept
         self._writer: EventWriter | None = None
 
-    def listener(self) -> Callable[[Chunk], None]:
-        """Return what the replay hands its events to, once `open` was called."""
-
-        def listen(chunk: Chunk) -> None:
-            if self._writer is not None:
-                self._writer.append(chunk)
-
-        return listen
-
     def open(
         self,
         replay: Replay,
@@ -50,7 +41,7 @@ class EventFile:
         config: dict[str, Any],
         workload: dict[str, Any],
     ) -> None:
-        """Begin the file. Raises: InputError when it cannot be written."""
+        """Begin the file and listen to `replay`. Raises: InputError when it cannot be written."""
         from kvatlas.cli.version import version
         from kvatlas.engine.recorded import recording_header
         from kvatlas.events import EventWriter
@@ -59,6 +50,7 @@ class EventFile:
             replay, version=version(), engine=choice.title, config=config, workload=workload
         )
         self._writer = EventWriter(self.path, header, sessions=replay.workload.session)
+        replay.listen(self._writer.append)
 
     def close(self, *, interrupted: bool) -> int:
         """Finish the file and return how many events are in it. Raises: InputError."""

@@ -97,7 +97,7 @@ def _replay(
             block_size=choice.identity_tokens,
         )
     with watch.stage("build_s"), naming_flags():
-        replay = choice.build(workload, flags.checksum, events.listener() if events else None)
+        replay = choice.build(workload, flags.checksum)
         if events is not None:
             events.open(replay, choice, said_config(flags, choice), said_workload(workload))
     with watch.stage("kernels_s"):

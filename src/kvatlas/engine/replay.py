@@ -66,7 +66,6 @@ class Replay:
         per_id = workload.tokens_per_id
         if not workload.prefix_known:
             ids, per_id = np.zeros(1, np.int64), config.resolved_hash_block_size
-        self._on_events = on_events
         self.num_keys = count_keys(requests, config)
         judged = len(config.groups) == 1 and isinstance(config.groups[0], FullAttentionSpec)
         judged = judged and config.enable_prefix_caching and workload.prefix_known
@@ -79,8 +78,6 @@ class Replay:
             requests["status"][self._rejected] = REJECTED
         self._sha = hashlib.sha256() if checksum else None
         self._on_words = on_words
-        if on_events is not None:
-            self.engine = self.engine._replace(pool=self._logged_pool())
         self._step, self._pending = make_step(config), make_step(config)
         times = records(workload.num_requests, TIMES)
         for name in times.dtype.names:
@@ -105,6 +102,18 @@ class Replay:
         self._engine_s = 0.0
         self._partial = True
         self._blocked: int | None = None
+        self._on_events: Callable[[Chunk], None] | None = None
+        if on_events is not None:
+            self.listen(on_events)
+
+    def listen(self, on_events: Callable[[Chunk], None]) -> None:
+        """Let `on_events` hear what happens from now on, a chunk at a time, in the order of time.
+
+        A chunk's memory is used again after the call: `EventWriter.append` and `Chunk.copy` keep
+        it. Listening changes no decision, and takes about as long again as the replay.
+        """
+        self._on_events = on_events
+        self.engine = self.engine._replace(pool=self._logged_pool())
 
     def run(self, on_progress: Callable[[Replay], None] | None = None) -> ReplayResult:
         """Run to the end and return the result; `on_progress` is called between slices.

@@ -121,7 +121,8 @@ def resolve_rows(
         if not on_blocks(row.event):
             row.blocks_at = NONE
             continue
-        if row.count < 0 or (row.blocks_at != NONE and row.blocks_at + row.count > listed):
+        # In plain Python a sum of two int32 would overflow.
+        if row.count < 0 or (row.blocks_at != NONE and int(row.blocks_at) + row.count > listed):
             return BAD_COUNT
         if row.event == schema.EVICTED and row.blocks_at == NONE:
             if allocation <= at:
@@ -129,10 +130,10 @@ def resolve_rows(
             if allocation == NONE:
                 return NO_ALLOCATION
             taker = rows[allocation]
-            offset = row.position - taker.position
+            offset = int(row.position) - int(taker.position)
             if taker.blocks_at < 0 or offset < 0 or offset + row.count > taker.count:
                 return NO_ALLOCATION
-            if taker.blocks_at + taker.count > listed:
+            if int(taker.blocks_at) + taker.count > listed:
                 return BAD_COUNT
             row.blocks_at = taker.blocks_at + offset
         elif row.blocks_at == NONE:
@@ -181,7 +182,7 @@ def _check(limits: Record, row: Record) -> int:
     if (row.event == schema.STEP or row.event == schema.ALLOCATION_FAILED) and row.count < 1:
         return BAD_COUNT
     if row.event == schema.CACHED or row.event == schema.EVICTED:
-        last = row.key + (row.count - 1) * row.key_stride
+        last = row.key + (int(row.count) - 1) * int(row.key_stride)
         if not -1 <= row.key_stride <= 1:
             return BAD_KEY
         if limits.num_keys > 0 and not (
@@ -213,7 +214,7 @@ def _look_up(tables: Tables, row: Record, ids: I32, used: int) -> tuple[int, int
         return BAD_GROUP, used
     length = tables.lengths[slot, row.group]
     step = -1 if row.event == schema.FREED else 1
-    last = row.position + (row.count - 1) * step
+    last = int(row.position) + (int(row.count) - 1) * step
     if row.count > length or min(row.position, last) < 0 or max(row.position, last) >= length:
         return BAD_POSITION, used
     row.blocks_at = used
@@ -230,14 +231,16 @@ def _follow(tables: Tables, row: Record, ids: I32) -> int:
     if row.event == schema.MOVED:
         if row.to_block < tables.limits.first_block:
             return BAD_BLOCK
-        if row.to_block + row.count > tables.limits.num_blocks:
+        if int(row.to_block) + row.count > tables.limits.num_blocks:
             return BAD_BLOCK
         _rename(tables, row, ids)
         return FINE
     enters = row.event == schema.ALLOCATED or row.event == schema.TOUCHED
+    if row.group < NONE or row.group >= tables.cells.shape[1]:
+        return BAD_GROUP
     if row.request == NONE or not (enters or row.event == schema.FREED):
         return FINE
-    if not 0 <= row.group < tables.cells.shape[1]:
+    if row.group == NONE:
         return BAD_GROUP
     slot = int(tables.slot_of[row.request])
     if slot == NONE:
@@ -247,7 +250,7 @@ def _follow(tables: Tables, row: Record, ids: I32) -> int:
     cells = tables.cells
     length = int(tables.lengths[slot, row.group])
     if enters:
-        if row.position < 0 or row.position + row.count > cells.shape[2]:
+        if row.position < 0 or int(row.position) + row.count > cells.shape[2]:
             return BAD_POSITION
         for i in range(length, row.position):
             cells[slot, row.group, i] = NONE
@@ -255,7 +258,7 @@ def _follow(tables: Tables, row: Record, ids: I32) -> int:
             cells[slot, row.group, row.position + i] = ids[row.blocks_at + i]
         tables.lengths[slot, row.group] = max(length, row.position + row.count)
         return FINE
-    if not (row.count <= row.position + 1 and row.position < length):
+    if not (row.count <= int(row.position) + 1 and row.position < length):
         return BAD_POSITION
     for i in range(row.position - row.count + 1, row.position + 1):
         cells[slot, row.group, i] = NONE

@@ -56,7 +56,7 @@ def _change(blocks: Blocks, row: Record, ids: I32) -> int:
     for i in range(row.count):
         block = int(ids[first + i])
         owners = ref_count[block]
-        content = row.key + i * row.key_stride
+        content = row.key + i * int(row.key_stride)
         if event == schema.ALLOCATED:
             if owners != 0 or key[block] != NONE:
                 return block

@@ -80,6 +80,11 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
         """Blocks less the null block."""
         return self.num_blocks - int(self.has_null)
 
+    @property
+    def slot_groups(self) -> int:
+        """In how many groups a computed token fills a slot."""
+        return sum(group.slots_hold_tokens for group in self.groups)
+
     def encode(self) -> bytes:
         """Return the header as JSON."""
         return msgspec.json.encode(self)

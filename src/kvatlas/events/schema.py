@@ -180,7 +180,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("running", "int32", NONE, "`step`: requests that hold blocks"),
     Column("waiting", "int32", NONE, "`step`: requests in the queue"),
     Column("wasted_slots", "int64", NONE, "`step`: allocated slots that hold no token, shared "
-           "blocks counted once; falls by `tokens` from one of `count` steps to the next"),
+           "blocks counted once; from one of `count` steps to the next it falls by `tokens` in "
+           "each group whose blocks are made of slots"),
     Column("span_ms", "float64", 0, "`step`: how long each of the steps takes"),
     Column("to_block", "int32", NONE, "`moved`: where the first block went"),
 )  # fmt: skip

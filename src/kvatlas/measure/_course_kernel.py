@@ -1,6 +1,6 @@
 """Running sums over the events, looked at step after step.
 
-Owns: what is summed, and thinning the looks. Leaves to others: what the differences mean (`course`).
+Owns: what is summed, and thinning the looks. Leaves to others: what differences mean (`course`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ COURSE = record_dtype(
     steps="i8",
     stride="i8",  # steps between two looks
     usable="i8",
+    slot_groups="i8",
     peak_used="i8",
     used_steps="i8",  # used blocks, summed over the steps
     allocations="i8",
@@ -84,8 +85,9 @@ def _add_step(course: Course, row: Record) -> None:
     info.peak_used = max(info.peak_used, used)
     info.used_steps += used * steps
     sums.used_block_ms += used * span_ms
-    # The waste falls by `tokens` from one of the steps to the next.
-    wasted = row.wasted_slots * steps - row.tokens * (steps * (steps - 1) // 2)
+    # The waste falls by what is filled, from one of the steps to the next.
+    filled = row.tokens * info.slot_groups
+    wasted = row.wasted_slots * steps - filled * (steps * (steps - 1) // 2)
     sums.wasted_slot_ms += wasted * row.span_ms
     sums.running_ms += row.running * span_ms
     sums.waiting_ms += row.waiting * span_ms

@@ -91,7 +91,12 @@ class Course:
         self._course = _Course(
             looks=records(max(4, most_looks), SUMS),
             sums=one_record(SUMS),
-            info=one_record(COURSE, stride=1, usable=header.usable_blocks),
+            info=one_record(
+                COURSE,
+                stride=1,
+                usable=header.usable_blocks,
+                slot_groups=header.slot_groups,
+            ),
         )
 
     def feed(self, chunk: Chunk) -> None:
@@ -116,7 +121,7 @@ class Course:
         )
 
     def figures(self, sheet: Figures) -> None:
-        """Add usage, waste, hit rate, queue lengths by the names and formulas of a replay's sums."""
+        """Add usage, waste, hit rate, queue lengths, named and defined as for a replay's sums."""
         sums, info = self._course.sums, self._course.info
         looks = self._course.looks
         busy_ms, usable = float(sums.busy_ms), self.header.usable_blocks

@@ -172,7 +172,8 @@ def _usage(figures: Figures, outcome: Outcome, workload: Workload, conditions: C
         figures.lack(_NO_CLOCK, "queue.head_refused_s")
     figures.ratio("queue.head_refused_share", sums["refused_ms"], span_ms, _NO_CLOCK)
     figures.lack(
-        "whether a later request would have fitted is looked at while events are recorded: --events",
+        "whether a later request would have fitted is looked at only while events are recorded: "
+        "--events",
         "queue.head_of_line_s",
     )
     figures.put("clock.simulated_s", span_ms / 1e3)

@@ -20,6 +20,17 @@ from kvatlas.measure.temporal import TemporalUse
 
 __all__ = ["RunMeasurement"]
 
+_OF_REUSE = (
+    "attribution.",
+    "prefix.block_hit",
+    "prefix.evicted_never",
+    "prefix.evicted_premature",
+    "prefix.pollution",
+    "prefix.request_",
+    "prefix.reuse_",
+    "prefix.token_hit",
+)
+
 
 class RunMeasurement:
     """Every analyser of events, fed with resolved chunks.
@@ -64,4 +75,10 @@ class RunMeasurement:
         sheet = Figures()
         for analyser in self._analysers:
             analyser.figures(sheet)
+        if self.header.workload.get("prefix_known") is False:
+            # Every prompt was replayed as if nobody shared it: that says nothing of reuse.
+            unknown = [name for name in sheet.values if name.startswith(_OF_REUSE)]
+            sheet.lack(
+                "the trace has lengths only: which prompts share a prefix is unknown", *unknown
+            )
         return sheet

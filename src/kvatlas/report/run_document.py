@@ -1,4 +1,4 @@
-"""What a report on a run's events shows: frozen, measured, in plain words. Every view gets the same.
+"""What a report on a run's events shows, frozen and measured; every view gets the same.
 
 Owns: the shapes. Leaves to others: measuring (`kvatlas.measure`), wording of figures, each view.
 """

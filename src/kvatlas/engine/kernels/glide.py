@@ -12,7 +12,7 @@ from kvatlas.engine.kernels import recording
 from kvatlas.engine.kernels.arrivals import Arrivals
 from kvatlas.engine.kernels.state import NONE, Engine, Step
 from kvatlas.engine.kernels.stream import STEP_WORD, Sink, put
-from kvatlas.engine.kernels.sums import Progress, add_sums, wasted_slots
+from kvatlas.engine.kernels.sums import Progress, add_sums, slot_groups, wasted_slots
 from kvatlas.jit import kernel
 
 
@@ -54,6 +54,7 @@ def glide(
     free, total = engine.pool.info.free, config.num_blocks - 1
     usage = 1.0 - free / total if total > 0 else 0.0
     wasted = wasted_slots(engine)
+    filled = running * slot_groups(engine)
     next_arrival = np.inf
     if arrivals.timed != 0 and more:
         next_arrival = arrivals.arrival_ms[state.next_row]
@@ -67,10 +68,10 @@ def glide(
         state.steps += 1
         state.scheduled_tokens += running
         state.clock_ms = state.clock_ms + duration_ms
-        wasted -= running
+        wasted -= filled
         add_sums(engine, state, usage, wasted, refused, duration_ms)
     if done > 0 and engine.pool.log.info.on != 0:
-        recording.glided(engine, step, done, refused, wasted + (done - 1) * running, duration_ms)
+        recording.glided(engine, step, done, refused, wasted + (done - 1) * filled, duration_ms)
         engine.pool.log.info.time_ms = state.clock_ms
     progress.totals.failed_waiting += refused * done
     for at in range(running):

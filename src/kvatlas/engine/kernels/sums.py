@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvatlas.engine.kernels.state import I64, MAMBA_ALIGN, MAMBA_NONE, NONE, Engine, Step
+from kvatlas.engine.kernels.state import CROSS, I64, MAMBA_ALIGN, MAMBA_NONE, NONE, Engine, Step
 from kvatlas.jit import inlined
 from kvatlas.records import Record, Records, record_dtype
 
@@ -73,15 +73,29 @@ def add_sums(
 
 @inlined
 def wasted_slots(engine: Engine) -> int:
-    """Return the allocated slots that hold no token: the tails of the running requests' tables."""
+    """Return the allocated slots that hold no token: the tails of the running requests' tables.
+
+    States have no slots, and those of cross attention hold no token of the decoder.
+    """
     tables, groups = engine.tables, engine.groups
     wasted = 0
     for group in range(groups.shape[0]):
         kind = groups[group].kind
-        if kind == MAMBA_ALIGN or kind == MAMBA_NONE:
+        if kind == MAMBA_ALIGN or kind == MAMBA_NONE or kind == CROSS:
             continue
         block_size = groups[group].block_size
         for at in range(engine.queue.num_running):
             request = engine.requests[engine.running[at]]
             wasted += tables[group, request.slot].length * block_size - request.computed
     return int(wasted)
+
+
+@inlined
+def slot_groups(engine: Engine) -> int:
+    """Return in how many groups each computed token fills a slot."""
+    count = 0
+    for group in range(engine.groups.shape[0]):
+        kind = engine.groups[group].kind
+        if kind != MAMBA_ALIGN and kind != MAMBA_NONE and kind != CROSS:
+            count += 1
+    return count

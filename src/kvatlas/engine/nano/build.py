@@ -47,8 +47,7 @@ def adapt(engine: Engine, config: NanoConfig) -> Engine:
     """Return `engine` with nano-vLLM's pool and limits."""
     engine.config.num_blocks = config.num_blocks
     engine.config.max_num_seqs = config.max_num_seqs
-    pool = make_nano_pool(config.num_blocks)
-    return engine._replace(pool=pool._replace(log=engine.pool.log))
+    return engine._replace(pool=make_nano_pool(config.num_blocks))
 
 
 def grow(engine: Engine, step: Step) -> tuple[Engine, Step]:

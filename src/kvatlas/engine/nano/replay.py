@@ -73,9 +73,10 @@ class NanoReplay(Replay):
             drive,
             checksum=checksum,
             on_words=on_words,
-            on_events=on_events,
         )
         self.engine = adapt(self.engine, config)
+        if on_events is not None:
+            self.listen(on_events)
 
     def slices(
         self, *, max_steps: int = _SLICE_STEPS, max_tokens: int = _SLICE_TOKENS
