@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import show
+from benchmarks.eyes import listening, over_snapshots
 from benchmarks.machine import describe_machine
 from benchmarks.memory import bytes_per_block
 from benchmarks.side_by_side import side_by_side
@@ -24,7 +25,7 @@ from benchmarks.startup import startup
 from benchmarks.trace import ONE_AT_A_TIME_HIT_TOKENS, Trace, find_trace
 from benchmarks.whole_trace import end_to_end, whole_trace
 
-PARTS = ("side-by-side", "whole", "end-to-end", "slope", "memory", "startup")
+PARTS = ("side-by-side", "whole", "end-to-end", "slope", "memory", "eyes", "startup")
 ONE_AT_A_TIME_BLOCKS = 96_001
 _WIDTH = 110
 
@@ -112,6 +113,17 @@ def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any
     if part == "memory":
         sizes = [bytes_per_block(num_blocks) for num_blocks in _decades(settings.max_blocks)]
         return sizes, [show.memory_table(sizes)]
+    if part == "eyes":
+        with tempfile.TemporaryDirectory() as folder:
+            heard = [
+                listening(trace, blocks, repeats=repeats, folder=Path(folder))
+                for blocks in settings.pools
+            ]
+        frozen = over_snapshots(_decades(settings.max_blocks), repeats=repeats)
+        return {"listening": heard, "snapshot": frozen}, [
+            show.listening_table(heard),
+            show.slope_table(frozen),
+        ]
     started = startup(trace, repeats=repeats)
     return started, [show.startup_table(started)]
 

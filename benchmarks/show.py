@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.eyes import Listening
 from benchmarks.memory import Bytes
 from benchmarks.side_by_side import SideBySide
 from benchmarks.slope import Slope
@@ -167,3 +168,36 @@ def _table(title: str, *columns: str) -> Table:
 
 def _millions(value: float) -> str:
     return f"{value / 1e6:.2f} M" if value < 1e7 else f"{value / 1e6:.0f} M"
+
+
+def listening_table(rows: Sequence[Listening]) -> Table:
+    """Return what listening to a replay of the whole trace costs, and what its events tell."""
+    table = _table(
+        "Listening: the whole trace recorded to Parquet, tracked, measured",
+        "blocks",
+        "events",
+        "block ids",
+        "file, MB",
+        "replay",
+        "recorded",
+        "added",
+        "tracker",
+        "of recorded",
+        "exact tracker",
+        "all measurements",
+    )
+    for row in rows:
+        table.add_row(
+            f"{row.num_blocks:,}",
+            f"{row.events:,}",
+            f"{row.block_ids:,}",
+            f"{row.file_bytes / 1e6:.1f}",
+            str(row.plain),
+            str(row.recorded),
+            f"{100 * row.recording_over_plain:.0f}%",
+            str(row.tracked),
+            f"{100 * row.tracking_over_recorded:.0f}%",
+            str(row.tracked_exactly),
+            str(row.measured),
+        )
+    return table

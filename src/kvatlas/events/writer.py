@@ -29,6 +29,7 @@ STREAM_SUFFIXES = (".arrow", ".arrows", ".ipc")
 """Files with these endings are Arrow streams; all others are Parquet."""
 
 _BATCHES_AHEAD = 2
+_IDS = "blocks.list.element"
 
 
 class EventWriter:
@@ -128,8 +129,10 @@ class EventWriter:
             return pq.ParquetWriter(
                 str(self._unfinished),
                 self._schema,
-                compression="zstd",
-                compression_level=1,
+                # Ids are as good as random, but their upper bytes are alike: split by bytes they
+                # take half the room and less time. Measured on a trace of an hour.
+                compression={name: "zstd" for name in self._schema.names} | {_IDS: "lz4"},
+                column_encoding={_IDS: "BYTE_STREAM_SPLIT"},
                 use_dictionary=["event", "cause"],
                 write_statistics=False,
             )

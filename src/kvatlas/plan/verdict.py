@@ -12,7 +12,7 @@ from kvatlas.errors import InputError
 from kvatlas.measure import Figures
 from kvatlas.plan.effects import measure_effects, without_effects
 from kvatlas.plan.reload import as_it_was_cut
-from kvatlas.plan.rules import MOST_SHOWN, facts_of, fired_rules
+from kvatlas.plan.rules import MOST_SHOWN, facts_of, filled, fired_rules
 from kvatlas.plan.setup import Setup
 from kvatlas.plan.what_if import Budget, WhatIf
 from kvatlas.report.run_document import Finding
@@ -36,7 +36,9 @@ def verdict(
     on_progress: Callable[[int, int, str], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[Finding, ...]:
-    """Return at most five findings, by what can be gained, with measured effects.
+    """Return three to five findings, by what can be gained, with measured effects.
+
+    Fewer than three only where too little is known to say what is well.
 
     Args:
         figures: every measurement of the run; what is `None` fires nothing.
@@ -49,6 +51,30 @@ def verdict(
     facts = dict(workload)
     if isinstance(requests, Workload):
         facts |= facts_of(requests)
+    found = _found(
+        figures,
+        config,
+        facts,
+        requests,
+        before=before,
+        budget=budget,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+    return filled(found, figures, config, facts)
+
+
+def _found(
+    figures: Figures,
+    config: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    requests: Workload | str,
+    *,
+    before: Figures | None,
+    budget: Budget | None,
+    on_progress: Callable[[int, int, str], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> tuple[Finding, ...]:
     fired = fired_rules(figures, config, facts)
     if not any(one.rule.changes for one in fired):
         return tuple(one.finding for one in fired[:MOST_SHOWN])

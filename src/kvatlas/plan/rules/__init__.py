@@ -11,6 +11,7 @@ from typing import Any
 
 from kvatlas.measure import Figures
 from kvatlas.plan.rules.contents import CONTENT_RULES
+from kvatlas.plan.rules.health import HEALTH_RULES
 from kvatlas.plan.rules.misses import MISS_RULES
 from kvatlas.plan.rules.pool import POOL_RULES
 from kvatlas.plan.rules.preemption import PREEMPTION_RULES
@@ -21,6 +22,8 @@ from kvatlas.report.run_document import Finding
 
 __all__ = [
     "DERIVED",
+    "HEALTH_RULES",
+    "LEAST_SHOWN",
     "MOST_SHOWN",
     "RULES",
     "Change",
@@ -31,10 +34,13 @@ __all__ = [
     "Rule",
     "evaluate",
     "facts_of",
+    "filled",
     "fired_rules",
     "order",
 ]
 
+LEAST_SHOWN = 3
+"""Findings that a verdict shows at least, if there is anything good to say: what to leave alone."""
 MOST_SHOWN = 5
 """Findings that a verdict shows: what comes after the fifth is not read."""
 
@@ -74,6 +80,23 @@ def fired_rules(
         ),
         key=lambda one: order(one.finding, one.score),
     )
+
+
+def filled(
+    findings: tuple[Finding, ...],
+    figures: Figures,
+    config: Mapping[str, Any],
+    workload: Mapping[str, Any] | None = None,
+) -> tuple[Finding, ...]:
+    """Return `findings`, and what is well while they are fewer than LEAST_SHOWN."""
+    reading = Reading(figures, config, workload)
+    said = {finding.rule for finding in findings}
+    well = [
+        one.finding
+        for rule in HEALTH_RULES
+        if said.isdisjoint(rule.silenced_by) and (one := fire(rule, reading)) is not None
+    ]
+    return findings + tuple(well[: max(0, LEAST_SHOWN - len(findings))])
 
 
 def order(finding: Finding, score: float) -> tuple[int, float]:

@@ -5,7 +5,7 @@ Owns: how a rule reads there. A test holds docs/guide/findings.md to it.
 
 from __future__ import annotations
 
-from kvatlas.plan.rules import RULES
+from kvatlas.plan.rules import HEALTH_RULES, LEAST_SHOWN, RULES
 from kvatlas.plan.rules.reading import DERIVED
 from kvatlas.plan.rules.rule import Clause, Rule
 
@@ -14,7 +14,7 @@ __all__ = ["derived_table", "rules_table"]
 
 def rules_table() -> str:
     """Return a section per rule: when it fires and why there, what it tries, what should move."""
-    return "\n\n".join(map(_section, RULES))
+    return "\n\n".join(map(_section, RULES + HEALTH_RULES))
 
 
 def derived_table() -> str:
@@ -43,6 +43,8 @@ def _section(rule: Rule) -> str:
         names = ", ".join(f"[{name}](#{name})" for name in rule.silenced_by)
         one_of = "one of " if len(rule.silenced_by) > 1 else ""
         lines += ["", f"Silent when {one_of}{names} says the same with more reason."]
+    if rule in HEALTH_RULES:
+        lines += ["", f"Said only while a verdict has fewer than {LEAST_SHOWN} findings."]
     if rule.alone:
         lines += ["", "Silent when any other rule but a good one has fired."]
     return "\n".join(lines)
