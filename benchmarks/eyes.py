@@ -122,7 +122,7 @@ def over_snapshots(sizes: Sequence[int], *, repeats: int) -> Slope:
         state = _half_used(size)
         seconds = repeat(lambda state=state: _freeze(state), repeats, at_least_s=0.05)  # type: ignore[misc]
         points.append(Point(size, size, seconds.median / size * 1e9))
-    return Slope("snapshot blocks", tuple(points))
+    return Slope("blocks of a snapshot", tuple(points), per="block")
 
 
 def _freeze(state: PoolState) -> float:

@@ -120,13 +120,13 @@ def end_to_end_table(row: EndToEnd) -> Table:
 def slope_table(slope: Slope) -> Table:
     """Return the cost per token at each size, and the exponent."""
     table = _table(
-        f"Cost per token as {slope.grows} grow: exponent {slope.exponent:+.3f} (0 is flat)",
+        f"Cost per {slope.per} as {slope.grows} grow: exponent {slope.exponent:+.3f} (0 is flat)",
         slope.grows,
-        "tokens",
-        "ns per token",
+        f"{slope.per}s",
+        f"ns per {slope.per}",
     )
     for point in slope.points:
-        table.add_row(f"{point.size:,}", f"{point.scheduled_tokens:,}", f"{point.ns_per_token:.1f}")
+        table.add_row(f"{point.size:,}", f"{point.units:,}", f"{point.ns_per_unit:.1f}")
     return table
 
 

@@ -25,27 +25,31 @@ _LEAST_S = 0.2  # a thousand requests take 2 ms: as many runs as it takes
 
 @dataclass(frozen=True)
 class Point:
-    """One size and what a scheduled token cost there."""
+    """One size, how many units of work there were, and what one cost."""
 
     size: int
-    scheduled_tokens: int
-    ns_per_token: float
+    units: int
+    ns_per_unit: float
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A quantity that grows, the points, and the exponent: 0 is flat, 1 is proportional."""
+    """A quantity that grows, the points, and the exponent: 0 is flat, 1 is proportional.
+
+    `per` is what the cost is divided by.
+    """
 
     grows: str
     points: tuple[Point, ...]
+    per: str = "token"
 
     @property
     def exponent(self) -> float:
-        """The slope of log(ns per token) over log(size), least squares."""
+        """The slope of log(ns per unit) over log(size), least squares."""
         if len(self.points) < 2:
             return 0.0
         sizes = np.log10([point.size for point in self.points])
-        costs = np.log10([point.ns_per_token for point in self.points])
+        costs = np.log10([point.ns_per_unit for point in self.points])
         return float(np.polyfit(sizes, costs, 1)[0])
 
 

@@ -26,12 +26,12 @@ def trace(tmp_path: Path) -> Path:
 def test_all_parts_that_need_no_process(trace: Path, tmp_path: Path) -> None:
     # GIVEN a small trace WHEN the engine's parts run THEN the figures are printed and written
     out = tmp_path / "figures.json"
-    parts = ["side-by-side", "whole", "slope", "memory"]
+    parts = ["side-by-side", "whole", "slope", "memory", "eyes"]
     page = tmp_path / "figures.md"
     figures = main([*parts, *TINY, f"--trace={trace}", f"--json={out}", f"--markdown={page}"])
     assert json.loads(out.read_text(encoding="utf-8")) == json.loads(json.dumps(figures))
     assert {"schema", "machine", "trace", *parts} == set(figures)
-    assert page.read_text(encoding="utf-8").count("**") == 2 * 6
+    assert page.read_text(encoding="utf-8").count("**") == 2 * 8
     pair = figures["side-by-side"][0]
     assert pair["requests"] == 20
     assert pair["vllm"] is None
@@ -39,6 +39,9 @@ def test_all_parts_that_need_no_process(trace: Path, tmp_path: Path) -> None:
     assert figures["whole"][0]["scheduled_tokens"] > pair["scheduled_tokens"]
     assert [slope["grows"] for slope in figures["slope"]] == ["requests", "blocks"]
     assert figures["memory"][0]["pool_per_block"] <= 64
+    heard = figures["eyes"]["listening"][0]
+    assert heard["events"] > 0
+    assert heard["tracking_over_recorded"] > 0
 
 
 def test_the_command_line_of_kvatlas_is_timed(trace: Path) -> None:

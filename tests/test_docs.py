@@ -135,6 +135,15 @@ def test_picture_is_small_and_stands_alone() -> None:
     assert "@font-face" not in picture
 
 
+def test_included_files_are_included() -> None:
+    # A formatter that takes the marker for code makes it a line like any other.
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"--8 *< +--|--8 +<", text), shown(page)
+        for target in re.findall(r'^--8<-- "(.+)"$', text, re.MULTILINE):
+            assert (ROOT / target).is_file(), f"{shown(page)}: {target}"
+
+
 def test_no_page_names_this_machine() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")

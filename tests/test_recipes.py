@@ -9,9 +9,11 @@ from types import ModuleType
 
 import pytest
 
-from kvatlas.engine import EngineConfig, Replay
+from kvatlas.engine import DriveConfig, EngineConfig, Replay
+from kvatlas.engine.recorded import recording_header
 from kvatlas.engine.versions import RuleSet
 from kvatlas.errors import InputError
+from kvatlas.events import Chunk, Resolver, schema
 from kvatlas.measure import Figures
 from kvatlas.report.document import ReplayDocument
 from kvatlas.workload import generate, load
@@ -84,6 +86,40 @@ def test_a_version_is_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
         for version in ("toy", "pre-42656", "0.32")
     }
     assert results["toy"] == results["pre-42656"] != results["0.32"]
+
+
+def test_a_measurement_is_a_class_over_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN the recipe's analyser and a replay of which every request is admitted
+    toy = written("src/kvatlas/measure/toy.py", "kvatlas.measure.toy", monkeypatch)
+    workload = generate("conversation", seed=0, num_requests=50)
+    chunks: list[Chunk] = []
+    replay = Replay(
+        workload,
+        EngineConfig(num_blocks=400),
+        DriveConfig(arrivals="timed"),
+        on_events=lambda chunk: chunks.append(chunk.copy()),
+    )
+    replay.run()
+    # WHEN it is fed with the resolved events
+    header = recording_header(replay, version="0", engine="vLLM")
+    measured, resolver, sheet = toy.StepsWaited(header), Resolver(header), Figures()
+    measured.figures(sheet)
+    assert sheet.unavailable == {"toy.steps_waited_mean": "no request was admitted"}
+    waited: list[int] = []
+    arrived: dict[int, int] = {}
+    for chunk in chunks:
+        resolved = resolver.resolve(chunk)
+        measured.feed(resolved)
+        for row in resolved.rows:
+            if row["event"] == schema.ARRIVED:
+                arrived[int(row["request"])] = int(row["step"])
+            elif row["event"] == schema.ADMITTED and row["cause"] == schema.BY_NEW:
+                waited.append(int(row["step"]) - arrived[int(row["request"])])
+    # THEN it says what a plain loop says
+    measured.figures(sheet)
+    assert len(waited) == 50
+    assert max(waited) > 0
+    assert sheet["toy.steps_waited_mean"] == pytest.approx(sum(waited) / 50)
 
 
 def test_a_view_shows_a_document(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,3 +102,23 @@ def test_the_header_is_that_of_the_page() -> None:
 
     assert names(event_header()) == set(Header.__struct_fields__)
     assert names(event_groups()) == set(Group.__struct_fields__)
+
+
+def samples(name: str) -> list[str]:
+    """Return the lines with numbers of the sample output on a page of the guide."""
+    text = (REFERENCE.parent / "guide" / f"{name}.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [line.rstrip() for line in block.splitlines() if re.search(r"\d", line)]
+
+
+def test_the_samples_of_map_and_diff_are_what_they_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "84")
+    before, after = tmp_path / "before.parquet", tmp_path / "after.parquet"
+    for blocks, path in ((3000, before), (6000, after)):
+        done = kvatlas("replay", "--blocks", blocks, "--arrivals", "timed", "--events", path)
+        assert (done.code, done.err) == (0, "")
+    for name, args in (("map", ("map", before, "--at", "50%")), ("diff", ("diff", before, after))):
+        printed = {line.rstrip() for line in kvatlas(*args).out.splitlines()}
+        assert [line for line in samples(name) if line not in printed] == []

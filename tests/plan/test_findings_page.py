@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kvatlas.plan import Budget
 from kvatlas.plan.compare import FAIR_PRICE, LEAST_RELATIVE, LEAST_SHARE
-from kvatlas.plan.rules import HEALTH_RULES, RULES, Budget
+from kvatlas.plan.rules import HEALTH_RULES, RULES
 from kvatlas.plan.rules.table import derived_table, rules_table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "findings.md"

@@ -5,8 +5,9 @@ and the page's script).
 
 A frame is written in two layers of runs, not along the block ids but owner by owner, each one's
 blocks in the order of their keys. For a request's blocks share their fate, wherever they lie: they
-come, stay and wait together, and go from the free queue side by side to the next request (vLLM frees
-a request's last block first). In that order runs are long where ids are shuffled.
+come, stay and wait together, and go from the free queue side by side to the next request (vLLM
+frees a request's last block first). In that order runs are long where ids are shuffled: the
+conversation trace at 200,000 blocks takes a fifteenth of what it takes along the ids.
 
 * Content (owner and key), in the order of what the cells held before: `skip` cells as in the frame
   before, then a run of `length` cells with one owner, whose keys go on by a stride. An owner is how

@@ -91,7 +91,7 @@ def take_frames(
     chunks: Chunks,
     *,
     most_frames: int = 120,
-    most_bytes: int = 6_400_000,
+    most_bytes: int = 5_000_000,
     names: Sequence[str] = (),
 ) -> BlockFrames | None:
     """Return as many frames as `most_bytes` hold, None for a pool that no page can show.
