@@ -6,8 +6,10 @@ module is a hook of mkdocs. Owns: which tables there are.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 _TAG = re.compile(r"<!-- table: (?P<name>[\w-]+)(?P<arguments>(?: [\w-]+)*) -->")
@@ -135,6 +137,81 @@ def versions() -> str:
     return "\n".join(_table(("`--engine`", "`--engine-version`"), rows))
 
 
+def events() -> str:
+    """Return the events and what they say."""
+    from kvatlas.events import EVENTS
+
+    return "\n".join(_table(("Event", "What it says"), ((f"`{n}`", s) for n, s in EVENTS.items())))
+
+
+def event_causes() -> str:
+    """Return the causes, each with the events that can have it."""
+    from kvatlas.events import CAUSES, EVENTS
+
+    rows = (
+        (
+            f"`{cause}`",
+            ", ".join(f"`{event}`" for event, says in EVENTS.items() if f"`{cause}`" in says),
+        )
+        for cause in CAUSES
+    )
+    return "\n".join(_table(("Cause", "Of the events"), rows))
+
+
+def event_columns() -> str:
+    """Return the columns of a file of events."""
+    from kvatlas.events import COLUMNS
+
+    types = {"text": "text (dictionary)"}
+    rows = [(f"`{c.name}`", types.get(c.type, c.type), c.meaning) for c in COLUMNS]
+    rows += [
+        ("`blocks`", "list of int32", "block ids, where a row lists them"),
+        ("`name`", "text", "`arrived`: the request's own id, where it has one"),
+    ]
+    return "\n".join(_table(("Column", "Type", "Meaning"), rows))
+
+
+def event_header() -> str:
+    """Return the fields of a recording's header."""
+    from kvatlas.events import Header
+
+    return "\n".join(_table(("Field", "Meaning"), _attributes(Header)))
+
+
+def event_groups() -> str:
+    """Return the fields of a KV cache group in a header."""
+    from kvatlas.events import Group
+
+    return "\n".join(_table(("Field", "Meaning"), _attributes(Group)))
+
+
+def measurements(of: str) -> str:
+    """Return the names that the page on measurements says are in `of` (or in both), by prefix."""
+    page = Path(__file__).parent / "reference" / "measurements.md"
+    names = measurement_names(page.read_text(encoding="utf-8"), of)
+    prefixes = dict.fromkeys(name.split(".")[0] for name in names)
+    rows = (
+        (f"`{prefix}.`", ", ".join(f"`{n}`" for n in names if n.startswith(f"{prefix}.")))
+        for prefix in prefixes
+    )
+    return "\n".join(_table(("", "Names"), rows))
+
+
+def measurement_names(text: str, of: str) -> list[str]:
+    """Return the names in the tables of the page on measurements that are in `of` or in both."""
+    rows = re.findall(r"^\| (`[a-z_]+\..*`) \| (\w+) \| ", text, re.MULTILINE)
+    return [name for names, where in rows if where in (of, "both")
+            for name in re.findall(r"`([\w.]+)`", names)]  # fmt: skip
+
+
+def _attributes(described: type) -> Iterator[tuple[str, str]]:
+    """Yield names and meanings from the section "Attributes" of a class's docstring."""
+    section = (inspect.getdoc(described) or "").split("Attributes:\n")[1].split("\n\n")[0]
+    for entry in re.split(r"\n(?=    \w)", section):
+        names, _, meaning = entry.strip().partition(": ")
+        yield ", ".join(f"`{name}`" for name in names.split(", ")), " ".join(meaning.split())
+
+
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield "| " + " | ".join(header) + " |"
     yield "|" + "---|" * len(header)
@@ -143,10 +220,16 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
 
 
 TABLES: dict[str, Callable[..., str]] = {
+    "event-causes": event_causes,
+    "event-columns": event_columns,
+    "event-groups": event_groups,
+    "event-header": event_header,
+    "events": events,
     "flags": flags,
     "formats": formats,
     "generators": generators,
     "knobs": knobs,
+    "measurements": measurements,
     "models": models,
     "public-traces": public_traces,
     "reader-options": reader_options,

@@ -23,7 +23,7 @@ COMPILED: bool = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
 @cache
 def cache_dir(package: str) -> Path:
-    """Return the folder of the compiled kernels of `kvatlas.<package>`, by the state of its sources.
+    """Return the folder of the compiled kernels of `kvatlas.<package>`, by its sources' state.
 
     Numba looks only at the file of the function it loads, so a changed callee in another file would
     be missed. The folder's name therefore carries a digest of the path, size and modification time

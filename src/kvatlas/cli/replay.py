@@ -211,7 +211,16 @@ def replay(
             "--checksum", help="Add checksums of all decisions and of the free queue.", panel=OUTPUT
         ),
     ] = False,
-    events: Annotated[str | None, typer.Option("--events", hidden=True)] = None,
+    events: Annotated[
+        str | None,
+        option(
+            "--events",
+            help="Record everything that changes memory: Parquet, or an Arrow stream, readable up "
+            "to any cut, when PATH ends in .arrows.",
+            panel=OUTPUT,
+            metavar="PATH",
+        ),
+    ] = None,
 ) -> None:
     """Replay a trace through an exact twin of the engine's scheduler and KV memory."""
     flags = ReplayFlags(**locals())

@@ -53,6 +53,8 @@ def to_arrow(
         if column.name == "session" and sessions is not None:
             values[arrived] = sessions[requests]
         known = values != column.absent
+        if column.type == "text":
+            values[~known] = 0  # readers look names up under nulls, too
         codes = pa.Array.from_buffers(
             pa.int8() if column.type == "text" else _TYPES[column.type],
             values.size,

@@ -31,7 +31,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-"""Raised when a column goes or changes its meaning; new columns and events may come at any time."""
+"""Raised when a column goes or changes its meaning, or an event is added that changes the pool.
+
+Columns may be added at any time, and readers pass over those they do not know."""
 
 NONE = -1
 """No value: null in a file."""

@@ -29,7 +29,8 @@ STREAM_SUFFIXES = (".arrow", ".arrows", ".ipc")
 """Files with these endings are Arrow streams; all others are Parquet."""
 
 _BATCHES_AHEAD = 2
-_IDS = "blocks.list.element"
+_STREAM_ROWS = 1 << 14
+"""Rows of a stream's batch: what a cut loses at most."""
 
 
 class EventWriter:
@@ -95,7 +96,10 @@ class EventWriter:
         last = chunk.rows[-1]
         self._last = (int(last["step"]), float(last["time_ms"]))
         self.events += len(chunk.rows)
-        self._put(to_arrow(chunk, self._schema, self._sessions, self._names))
+        batch = to_arrow(chunk, self._schema, self._sessions, self._names)
+        step = _STREAM_ROWS if self._streams else batch.num_rows
+        for start in range(0, batch.num_rows, step):
+            self._put(batch.slice(start, step))
 
     def close(self, *, interrupted: bool = False) -> None:
         """Add the event `ended` and finish the file. Raises: InputError."""
@@ -129,10 +133,10 @@ class EventWriter:
             return pq.ParquetWriter(
                 str(self._unfinished),
                 self._schema,
-                # Ids are as good as random, but their upper bytes are alike: split by bytes they
-                # take half the room and less time. Measured on a trace of an hour.
-                compression={name: "zstd" for name in self._schema.names} | {_IDS: "lz4"},
-                column_encoding={_IDS: "BYTE_STREAM_SPLIT"},
+                # Split by bytes, the ids would take half the room, but duckdb before 2.0 cannot
+                # read that.
+                compression="zstd",
+                compression_level=1,
                 use_dictionary=["event", "cause"],
                 write_statistics=False,
             )

@@ -121,7 +121,7 @@ class RunDocument:
         series: the course over time.
         histograms: by name: `free_runs`, `lifetime`, `idle`, `reuse_gap`, `runs_per_request`.
         tables: by name: `waste_by_request`, `runs_by_request`, `preempted`, `prefixes`,
-            `sessions`, `failures`.
+            `pollution_by_session`, `stalls`, `failures`, `never_served`.
         findings: the verdict, the most important first.
         frames: what the block map shows (`kvatlas.measure.frames.BlockFrames`), None without.
         notes: sentences that a reader must see, such as what external fragmentation costs here.

@@ -153,7 +153,7 @@ def _memory(document: RunDocument) -> Iterator[Fact]:
             for name in document.figures.values
             if name.startswith("working_set.w") and name.endswith("_mean_blocks")
         ),
-        ("working_set.pinned_mean_blocks", "{} of them owned"),
+        ("working_set.pinned_mean_blocks", "{} owned at any one time"),
     )
 
 

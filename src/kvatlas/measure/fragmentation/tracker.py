@@ -115,7 +115,7 @@ class FragmentationTracker:
             evictable=usable - used - empty,
             empty=empty,
             used_mean=used_mean,
-            evictable_mean=usable - used_mean - empty_mean,
+            evictable_mean=max(0.0, usable - used_mean - empty_mean),
             empty_mean=empty_mean,
             free=_shape(state, 0, usable - used, int(counts.free_runs)),
             empty_only=_shape(state, 1, empty, int(counts.empty_runs)),
@@ -182,7 +182,8 @@ def _series(state: Tracker) -> FragmentationSeries:
         start_s=np.concatenate(([state.clock.start_ms / 1e3], end_s))[: end_s.size],
         end_s=end_s,
         used=used,
-        evictable=usable - used - empty,
+        # Means of whole numbers: rounding may leave a hair below or above 0.
+        evictable=np.maximum(0.0, np.round(usable - used - empty, 6)),
         empty=empty,
         free_runs=kept["free_runs"].astype(np.float64),
         empty_runs=kept["empty_runs"].astype(np.float64),

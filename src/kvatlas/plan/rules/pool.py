@@ -52,6 +52,7 @@ POOL_RULES: tuple[Rule, ...] = (
         tone="act",
         clauses=(
             Clause("usage.peak", "at most", 0.5, "half of the pool would have served the peak"),
+            Clause("allocation.blocks", "at least", 1, "a pool that nobody used says nothing"),
             Clause(
                 "evicted.share",
                 "at most",
