@@ -68,10 +68,12 @@ $(vllm_installed): pyproject.toml .ci/vllm_requirements.py | python
 
 demo: $(installed)
 	@mkdir -p $(dir $(report))
-	@$(venv)/bin/kvatlas replay --html $(report) --json $(dir $(report))replay.json
+	@$(venv)/bin/kvatlas replay --html $(report) --json $(dir $(report))replay.json \
+	  --events $(dir $(report))run.parquet
 	@echo
 	@echo "report: $(abspath $(report))"
-	@echo "next:   $(venv)/bin/kvatlas replay --help"
+	@echo "next:   $(venv)/bin/kvatlas map $(dir $(report))run.parquet"
+	@echo "        $(venv)/bin/kvatlas replay --help"
 
 lint: $(tested)
 	$(venv)/bin/ruff check .
