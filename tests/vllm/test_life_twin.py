@@ -9,13 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-metrics = pytest.importorskip(
-    "vllm.v1.core.kv_cache_metrics", reason="the real vLLM is not installed here"
-)
+pytest.importorskip("vllm.v1.core.kv_cache_metrics", reason="the real vLLM is not installed here")
 
 from cases import make_case
 from steps import RealRun
 from twin import run_twin
+from vllm.v1.core import kv_cache_metrics as metrics
 
 from kvatlas.engine.recorded import recording_header
 from kvatlas.engine.replay import Replay
