@@ -83,7 +83,7 @@ lint: $(tested)
 	$(venv)/bin/mkdocs --quiet build --strict
 
 test: lint
-	$(venv)/bin/pytest
+	$(venv)/bin/pytest --numprocesses auto --dist loadfile
 
 test-vllm: $(vllm_installed)
 	@echo "comparing with the real vLLM $(vllm_version)"

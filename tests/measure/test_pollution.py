@@ -158,4 +158,7 @@ def test_figures_of_pollution() -> None:
     assert set(lacking.values) == set(sheet.values) == set(lacking.unavailable)
     empty = figures_of(toy_header(), [])
     assert empty["prefix.evicted_premature_blocks"] == 0
-    assert empty.unavailable == {"prefix.pollution_share": "no content was evicted"}
+    assert empty.unavailable == {
+        "prefix.pollution_share": "no content was evicted",
+        "prefix.pollution_top_session_share": "the sessions of requests are not known",
+    }

@@ -49,7 +49,7 @@ def to_arrow(
     requests = rows["request"][arrived]
     arrays: list[Any] = []
     for column in COLUMNS:
-        values = np.ascontiguousarray(rows[column.name])
+        values = np.array(rows[column.name])
         if column.name == "session" and sessions is not None:
             values[arrived] = sessions[requests]
         known = values != column.absent
