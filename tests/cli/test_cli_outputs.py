@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import hashed_trace, kvatlas, process
 
-from kvatlas.cli import files
+from kvatlas.report.whole_files import write_parts
 
 SMALL = ("replay", "--limit", "20")
 
@@ -86,10 +86,10 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.Monk
 def test_links_stay_links_and_devices_devices(tmp_path: Path) -> None:
     real, link = tmp_path / "real.json", tmp_path / "link.json"
     link.symlink_to(real)
-    files.write_atomically(link, b"{}")
+    write_parts(link, [b"{}"])
     assert link.is_symlink()
     assert real.read_bytes() == b"{}"
-    files.write_atomically(Path(os.devnull), b"{}")
+    write_parts(Path(os.devnull), [b"{}"])
     assert not Path(os.devnull).is_file()
 
 

@@ -1,7 +1,7 @@
 """Files that a command writes: whole or not at all.
 
-Owns: checking a path before the work begins, and replacing a file in one step. Leaves to others:
-what is in it.
+Owns: checking a path before the work begins, and the one line when it cannot be written. Leaves to
+others: replacing a file in one step (`kvatlas.report.whole_files`), what is in it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kvatlas.errors import InputError
 
-__all__ = ["STDOUT", "require_writable", "write_atomically", "write_output"]
+__all__ = ["STDOUT", "require_writable", "write_output"]
 
 STDOUT = "-"
 
@@ -39,12 +39,14 @@ def require_writable(path: str, flag: str, source: str | None = None) -> None:
 
 def write_output(path: str, content: bytes, flag: str) -> None:
     """Write to the file `path`, or to standard output for "-". Raises: InputError."""
+    from kvatlas.report.whole_files import write_parts
+
     if path == STDOUT:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
         return
     try:
-        write_atomically(Path(path), content)
+        write_parts(Path(path), [content])
     except OSError as error:
         raise InputError(
             f"cannot be written: {error.strerror or error}",
@@ -52,25 +54,6 @@ def write_output(path: str, content: bytes, flag: str) -> None:
             field=flag,
             remedy="choose another path",
         ) from error
-
-
-def write_atomically(target: Path, content: bytes) -> None:
-    """Put `content` at `target` in one step: a reader sees the old file or the new one.
-
-    A link stays a link; a device or pipe is written to as it is. Raises: OSError.
-    """
-    if _is_special(target):
-        target.write_bytes(content)
-        return
-    target = target.resolve()
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("xb") as out:
-            out.write(content)
-        unfinished.replace(target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def _is_special(target: Path) -> bool:
