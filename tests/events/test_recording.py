@@ -222,3 +222,17 @@ def test_a_snapshot_is_taken_at_an_event_or_a_time(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such event"):
         snapshot_at(recording, event=10**9)
     assert type(last).from_bytes(last.to_bytes()) == last
+
+
+def test_a_file_that_cannot_be_finished_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GIVEN a disk that fails at the end WHEN closed THEN one line says so, nothing lies around."""
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(InputError, match="cannot be written: No space left on device"):
+        written(small_stream(), tmp_path / "run.parquet")
+    assert list(tmp_path.iterdir()) == []

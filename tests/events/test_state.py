@@ -12,8 +12,9 @@ from streams import Stream, record, small_workload, streams
 from kvatlas.engine import DriveConfig, EngineConfig, Replay
 from kvatlas.engine.nano import NanoConfig, NanoReplay
 from kvatlas.engine.recorded import recording_header, snapshot_of_engine
-from kvatlas.errors import InputError
+from kvatlas.errors import InputError, InvariantError
 from kvatlas.events import Chunk, PoolState, resolved, snapshot_of
+from kvatlas.events._log_kernel import make_log
 from kvatlas.events.schema import COLUMNS
 
 
@@ -148,3 +149,13 @@ def test_the_contradiction_is_named() -> None:
     chunk.rows["ref_count"][freed] += 1
     with pytest.raises(InputError, match=f"event {freed} contradicts the events before it"):
         PoolState(stream.header).advance(chunk)
+
+
+def test_lost_events_are_no_silence() -> None:
+    """GIVEN a log too small for a step WHEN it is emptied THEN the replay says what it lost."""
+    replay = Replay(small_workload(1), EngineConfig(num_blocks=60, block_size=4, max_model_len=128))
+    replay.listen(lambda chunk: None)
+    small = make_log(4, 4)
+    replay.engine = replay.engine._replace(pool=replay.engine.pool._replace(log=small))
+    with pytest.raises(InvariantError, match="more events than the log has room"):
+        replay.run()

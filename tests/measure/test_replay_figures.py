@@ -23,6 +23,8 @@ def test_every_figure_from_its_sums() -> None:
     assert values["usage.time_weighted"] == pytest.approx(50 / 100)
     assert values["waste.internal_time_weighted"] == pytest.approx(40 / (50 * 16))
     assert values["waste.internal_mean_slots"] == pytest.approx(40)
+    # 41, 43 and 45 tokens in three blocks of 16 each
+    assert values["waste.final_length_share"] == pytest.approx(1 - (41 + 43 + 45) / (3 * 48))
     assert values["running.time_weighted"] == pytest.approx(2)
     assert values["queue.length_time_weighted"] == pytest.approx(0.5)
     assert values["queue.head_refused_s"] == pytest.approx(0.1)

@@ -110,6 +110,7 @@ def _figures(
 ) -> Figures:
     """Return the caller's figures, then what the events say, then the ceiling of the requests."""
     from kvatlas.measure import Figures, measure_ceiling
+    from kvatlas.measure.replay import measure_final_waste
     from kvatlas.plan import Setup
 
     sheet = Figures()
@@ -118,7 +119,9 @@ def _figures(
     elif workload is not None:
         # A recording that says too little of its settings has no ceiling.
         with suppress(InputError):
-            measure_ceiling(sheet, workload, Setup(config).conditions())
+            conditions = Setup(config).conditions()
+            measure_ceiling(sheet, workload, conditions)
+            measure_final_waste(sheet, workload, conditions)
     sheet.add(measured.figures())
     return sheet
 

@@ -23,6 +23,7 @@ from kvatlas.engine.kernels.sums import PROGRESS, TIMES, Progress
 from kvatlas.engine.results import DriveConfig, ReplayResult
 from kvatlas.engine.specs import EngineConfig, FullAttentionSpec
 from kvatlas.engine.workload_rows import blocks_needed, count_keys, lay_out, never_fits
+from kvatlas.errors import InvariantError
 from kvatlas.events import Chunk
 from kvatlas.events._log_kernel import make_log, take_chunk
 from kvatlas.records import one_record, records
@@ -254,6 +255,9 @@ class Replay:
 
     def _drain(self) -> None:
         if self._on_events is not None:
+            if self.engine.pool.log.info.dropped:
+                lost = int(self.engine.pool.log.info.dropped)
+                raise InvariantError(f"a step had more events than the log has room: {lost:,} lost")
             self._on_events(take_chunk(self.engine.pool.log))
         used = int(self._sink.used[0])
         if used == 0:

@@ -67,7 +67,8 @@ def take_chunk(log: Log) -> Chunk:
 def new_row(log: Log, event: int, cause: int) -> int:
     """Append an event that has only its context yet; return its row.
 
-    A full buffer keeps its last row for the events that are lost, and counts them.
+    A full buffer keeps its last row for the events that are lost, and counts them: whoever empties
+    the log must look at `dropped`.
     """
     info = log.info
     at = int(info.used)

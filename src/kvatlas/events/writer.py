@@ -112,13 +112,23 @@ class EventWriter:
         end["step"], end["time_ms"] = self._last
         self.append(Chunk(end, np.empty(0, np.int32)))
         self._finish()
-        self._raise()
-        if self._unfinished != self.path:
-            self._unfinished.replace(self.path)
+        try:
+            self._raise()
+            if self._unfinished != self.path:
+                self._unfinished.replace(self.path)
+        except OSError as error:
+            self._clear()
+            raise self._unwritable(error) from error
+        except InputError:
+            self._clear()
+            raise
 
     def abandon(self) -> None:
         """Give up: a Parquet file leaves nothing behind, a stream what it has."""
         self._finish()
+        self._clear()
+
+    def _clear(self) -> None:
         if not self._streams:
             self._unfinished.unlink(missing_ok=True)
 

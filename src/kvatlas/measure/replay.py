@@ -14,10 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.measure.figures import Figures
+from kvatlas.measure.final_waste import final_waste
 from kvatlas.measure.latency import measure_latency
 from kvatlas.workload.model import Workload
 
-__all__ = ["WARM_UP_SHARE", "Conditions", "Outcome", "measure_ceiling", "measure_replay"]
+__all__ = [
+    "WARM_UP_SHARE",
+    "Conditions",
+    "Outcome",
+    "measure_ceiling",
+    "measure_final_waste",
+    "measure_replay",
+]
 
 WARM_UP_SHARE = 0.1
 """The share of the requests, from the first, that the ceiling after warm-up leaves out."""
@@ -71,7 +79,7 @@ def measure_replay(outcome: Outcome, workload: Workload, conditions: Conditions)
     _prefix(figures, outcome, workload, conditions)
     measure_ceiling(figures, workload, conditions)
     _usage(figures, outcome, workload, conditions)
-    _waste(figures, outcome, conditions)
+    _waste(figures, outcome, workload, conditions)
     _pressure(figures, outcome)
     measure_latency(figures, outcome, workload, conditions.timed, conditions.max_model_len)
     return figures
@@ -190,8 +198,20 @@ def span_of(sums: Mapping[str, float], workload: Workload) -> float:
     return sums["clock_ms"] - min(started_ms, round(float(workload.arrival_s[0]) * 1e3, 6))
 
 
-def _waste(figures: Figures, outcome: Outcome, conditions: Conditions) -> None:
+def measure_final_waste(figures: Figures, workload: Workload, conditions: Conditions) -> None:
+    """Add the waste of each request's last block alone, as if nothing were shared. O(N)."""
+    name = "waste.final_length_share"
+    if conditions.block_size is None or conditions.windowed or not conditions.slots_hold_tokens:
+        figures.lack("layers that forget, or several groups: no one length says it", name)
+        return
+    found = final_waste(workload, conditions.block_size)
+    slots = found.allocated_slots
+    figures.ratio(name, slots - found.live_tokens, slots, "no requests")
+
+
+def _waste(figures: Figures, outcome: Outcome, workload: Workload, conditions: Conditions) -> None:
     names = ("waste.internal_time_weighted", "waste.internal_mean_slots")
+    measure_final_waste(figures, workload, conditions)
     sums = outcome.sums
     if conditions.block_size is None:
         figures.lack("several KV cache groups: their padding is not counted apart yet", *names)

@@ -133,6 +133,9 @@ def _memory(document: ReplayDocument) -> Iterator[Fact]:
     else:
         slots = count(round(document.known("waste.internal_mean_slots")))
         yield Fact("Internal waste", f"{percent(waste)} of the slots held ({slots} on average)")
+    if document.figures.values.get("waste.final_length_share") is not None:
+        share = percent(document.known("waste.final_length_share"))
+        yield Fact("At final length", f"{share}, each request by itself, nothing shared")
     yield Fact("External", "costs nothing here: blocks are equal, any free one serves")
     if document.figure("attribution.cold") is not None:
         cold, capacity = (document.known(f"attribution.{name}") for name in ("cold", "capacity"))

@@ -130,6 +130,12 @@ def _memory(document: RunDocument) -> Iterator[Fact]:
     yield from sheet.line(
         "Internal waste", "waste.internal_time_weighted", "{} of the slots held hold no token"
     )
+    yield from sheet.line(
+        "At final length",
+        "waste.final_length_share",
+        "{}: each request by itself, nothing shared, at its last token; above, a shared block "
+        "counts once and every moment counts, also when a prompt is half computed",
+    )
     yield from sheet.parts(
         "Of what is kept",
         ("waste.temporal", "{} holds nothing of use at the time"),
