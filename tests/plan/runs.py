@@ -39,6 +39,8 @@ HEALTHY: Mapping[str, float] = {
     "prefix.duplicate_blocks_mean": 3.0,
     "prefix.evicted_blocks": 2_000,
     "prefix.evicted_premature_blocks": 60,
+    "prefix.lru_token_hit_rate": 0.39,
+    "prefix.optimum_token_hit_rate": 0.4,
     "prefix.pollution_share": 0.9,
     "prefix.pollution_top_session_share": 0.02,
     "prefix.stranded_blocks_mean": 2.0,

@@ -89,6 +89,14 @@ SICK: Mapping[str, tuple[dict[str, float], dict[str, object]]] = {
     # Rule: what differs from the healthy sheet, and from the default settings.
     "caching-off": ({}, {"prefix_caching": False}),
     "capacity-bound": ({"attribution.capacity": 0.4, "prefix.token_hit_rate": 0.2}, {}),
+    "policy-gap": (
+        {
+            "prefix.optimum_token_hit_rate": 0.42,
+            "prefix.lru_token_hit_rate": 0.3,
+            "attribution.capacity": 0.09,
+        },
+        {},
+    ),
     "premature-evictions": (
         {"prefix.evicted_premature_blocks": 900, "attribution.capacity": 0.06},
         {},
@@ -231,6 +239,7 @@ def test_what_should_move_is_better_that_way() -> None:
         ("lost.capacity", 0.01 * 0.61),
         ("lost.granularity", 0.02 * 0.61),
         ("lost.side_by_side", 0.42 - 0.39 - 0.01 * 0.61),
+        ("lost.policy", 0.4 - 0.39),
         ("ceiling.reached", 0.39 / 0.42),
         ("evicted.share", 0.2),
         ("evicted.premature_share", 0.03),

@@ -76,6 +76,7 @@ TIMED = {"arrivals": "timed"}
 SCENARIOS: dict[str, Callable[[], Run]] = {
     "caching-off": lambda: run(chat(), prefix_caching=False),
     "capacity-bound": lambda: run(chat(), num_blocks=2000, max_num_seqs=16),
+    "policy-gap": lambda: run(chat(), num_blocks=2000, max_num_seqs=16),
     "premature-evictions": lambda: run(chat(), num_blocks=9000, **TIMED),
     "granularity-loss": lambda: run(chat(), num_blocks=1000, block_size=256, **TIMED),
     "computed-side-by-side": lambda: run(

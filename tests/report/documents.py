@@ -12,6 +12,8 @@ _FIGURES: dict[str, float] = {
     "prefix.readmission_token_hit_rate": 0.9,
     "prefix.evicted_blocks": 7_779_494,
     "prefix.ceiling_token_hit_rate": 0.373617,
+    "prefix.lru_token_hit_rate": 0.145108,
+    "prefix.optimum_token_hit_rate": 0.364999,
     "attribution.cold": 0.6,
     "attribution.capacity": 0.3,
     "attribution.granularity": 0.1,

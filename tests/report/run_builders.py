@@ -18,6 +18,8 @@ FIGURES: dict[str, float] = {
     "prefix.request_any": 0.9999,
     "prefix.request_full": 0.0098,
     "prefix.ceiling_token_hit_rate": 0.373617,
+    "prefix.lru_token_hit_rate": 0.145108,
+    "prefix.optimum_token_hit_rate": 0.364999,
     "prefix.evicted_blocks": 7_779_494,
     "prefix.evicted_premature_blocks": 1_000_000,
     "prefix.evicted_never_asked_blocks": 6_779_494,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kvatlas.measure.figures import Figures
 from kvatlas.measure.final_waste import final_waste
 from kvatlas.measure.latency import measure_latency
+from kvatlas.measure.potential import lack_potential, measure_potential
 from kvatlas.workload.model import Workload
 
 __all__ = [
@@ -134,7 +135,7 @@ def _attribution(
 
 
 def measure_ceiling(figures: Figures, workload: Workload, conditions: Conditions) -> None:
-    """Add what an unbounded cache would find in `workload`; O(M), compiled."""
+    """Add what an unbounded cache would find in `workload`, and one of this size; O(M)."""
     names = (
         "prefix.ceiling_token_hit_rate",
         "prefix.ceiling_token_hit_rate_after_warm_up",
@@ -142,17 +143,20 @@ def measure_ceiling(figures: Figures, workload: Workload, conditions: Conditions
     )
     block_size = conditions.block_size
     if not workload.prefix_known:
-        figures.lack("the trace has lengths only: what could be reused is unknown", *names)
+        _lack_ceiling(figures, "the trace has lengths only: what could be reused is unknown", names)
         return
     if block_size is None or conditions.windowed or not conditions.slots_hold_tokens:
-        figures.lack(
+        _lack_ceiling(
+            figures,
             "layers that forget (windows, states) have no single unbounded cache to compare with",
-            *names,
+            names,
         )
         return
     span = workload.tokens_per_id
     if span % block_size and block_size % span:
-        figures.lack(f"blocks of {block_size} tokens do not fit identities of {span}", *names)
+        _lack_ceiling(
+            figures, f"blocks of {block_size} tokens do not fit identities of {span}", names
+        )
         return
     from kvatlas.workload.sharing import reused_prompt_tokens
 
@@ -162,6 +166,12 @@ def measure_ceiling(figures: Figures, workload: Workload, conditions: Conditions
     for name, first in ((names[0], 0), (names[1], warm)):
         figures.ratio(name, float(reused[first:].sum()), float(queried[first:].sum()), "no prompts")
     figures.put(names[2], int(reused.sum()))
+    measure_potential(figures, workload, conditions.usable_blocks, block_size)
+
+
+def _lack_ceiling(figures: Figures, reason: str, names: tuple[str, ...]) -> None:
+    figures.lack(reason, *names)
+    lack_potential(figures, reason)
 
 
 def _usage(figures: Figures, outcome: Outcome, workload: Workload, conditions: Conditions) -> None:

@@ -49,12 +49,17 @@ class Section:
 
 
 def headline() -> tuple[tuple[str, str, str], ...]:
-    """Return label, figure and explanation of the two shares that come first."""
+    """Return label, figure and explanation of the shares that come first."""
     return (
         (
             "Token hit rate",
             "prefix.token_hit_rate",
             "of the prompt tokens were found in the prefix cache at first admission",
+        ),
+        (
+            "Optimum",
+            "prefix.optimum_token_hit_rate",
+            "the most that any eviction policy could hit in a pool of this size",
         ),
         (
             "Ceiling",

@@ -18,7 +18,7 @@ from kvatlas.report.replay_facts import Fact
 __all__ = ["print_replay"]
 
 _STYLES = {"plain": "", "unknown": "dim", "alarm": "bold red"}
-_BAR_STYLES = ("green", "blue")
+_BAR_STYLES = ("green", "magenta", "blue")
 
 
 def print_replay(console: Console, document: ReplayDocument) -> None:

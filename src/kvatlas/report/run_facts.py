@@ -93,6 +93,11 @@ def _prefix(document: RunDocument) -> Iterator[Fact]:
         ("prefix.request_any", "{} found something"),
         ("prefix.request_full", "{} found all that can be found"),
     )
+    yield from sheet.parts(
+        "This size",
+        ("prefix.lru_token_hit_rate", "LRU alone would hit {}"),
+        ("prefix.optimum_token_hit_rate", "the best eviction policy {}"),
+    )
     yield from sheet.line("Ceiling", "prefix.ceiling_token_hit_rate", "{} in an unbounded cache")
     yield from sheet.line(
         "Readmissions", "prefix.readmission_token_hit_rate", "{} of the tokens after a preemption"

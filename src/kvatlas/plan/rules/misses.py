@@ -79,6 +79,33 @@ MISS_RULES: tuple[Rule, ...] = (
         "tried do not win them back",
     ),
     Rule(
+        name="policy-gap",
+        means="Much of what is missed would be hit at this pool size, if evictions were perfect.",
+        tone="watch",
+        clauses=(
+            Clause(
+                "lost.policy",
+                "at least",
+                0.05,
+                "a policy that cannot see the future wins a part of it only",
+            ),
+            Clause(
+                "lost.capacity",
+                "at least",
+                0.05,
+                "where evictions cost little, it does not matter which blocks they take",
+            ),
+        ),
+        title="A perfect eviction policy would hit {lost.policy:share} more of the prompt tokens "
+        "at this pool size",
+        evidence=(
+            "Of caches of this size LRU alone hits {prefix.lru_token_hit_rate:share}, the optimum "
+            "{prefix.optimum_token_hit_rate:share}.",
+        ),
+        advice="`kvatlas policies` says how much of that real eviction policies win on this trace.",
+        gain=Gain("lost.policy", 0.25, "about what a good policy wins of it"),
+    ),
+    Rule(
         name="premature-evictions",
         means="Many evicted blocks are asked for again, though they hold few tokens in all.",
         tone="watch",

@@ -60,6 +60,11 @@ DERIVED: Mapping[str, Derived] = {
         ("prefix.ceiling_token_hit_rate", "prefix.token_hit_rate", "attribution.capacity"),
         lambda ceiling, rate, capacity: max(0.0, ceiling - rate - capacity * (1 - rate)),
     ),
+    "lost.policy": Derived(
+        "points between LRU alone and the optimum at this pool size",
+        ("prefix.optimum_token_hit_rate", "prefix.lru_token_hit_rate"),
+        lambda best, lru: max(0.0, best - lru),
+    ),
     "ceiling.reached": Derived(
         "hit rate over its ceiling",
         ("prefix.token_hit_rate", "prefix.ceiling_token_hit_rate"),
