@@ -135,7 +135,7 @@ def test_no_requests_give_an_empty_curve() -> None:
     workload = random_workload(1, rows=3, span=4, longest=3, branching=2).head(0)
     curve = lru_curve(reuse_runs(request_paths(workload, 4)))
     assert curve.blocks.most == 0
-    assert curve.tokens([0, 5]).tolist() == [0, 0]
+    assert curve.tokens(np.array([0, 5])).tolist() == [0, 0]
     assert knee(curve.blocks) == 0
 
 
@@ -149,8 +149,8 @@ class TestHitCurve:
     def test_capacity_for_is_the_smallest_that_reaches_it(self) -> None:
         for seed in range(200):
             rng = np.random.default_rng(seed)
-            ramps = rng.integers(0, 20, 6), rng.integers(1, 9, 6)
-            curve = HitCurve.of_ramps(*(part.astype(np.int64) for part in ramps))
+            start, length = rng.integers(0, 20, 6), rng.integers(1, 9, 6)
+            curve = HitCurve.of_ramps(start.astype(np.int64), length.astype(np.int64))
             values = curve(np.arange(40))
             for wanted in range(curve.most + 1):
                 assert curve.capacity_for(wanted) == int(np.argmax(values >= wanted))

@@ -8,6 +8,7 @@ time the one pass with outputs is the engine's own curve, see docs/guide/curve.m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from kvatlas.engine import DriveConfig, EngineConfig, Replay
 from kvatlas.jit import COMPILED
@@ -45,7 +46,7 @@ def engine_points(
         blocks = max(2, int(capacity) + _NULL_BLOCKS)
         places = max(1, min(config.max_num_seqs, workload.num_requests))
         replay = Replay(workload, config.with_(num_blocks=blocks, max_num_seqs=places), drive)
-        for _ in replay.slices(max_steps=_SLICE_STEPS):
+        for _ in chain((None,), replay.slices(max_steps=_SLICE_STEPS)):
             if on_progress is not None:
                 on_progress(len(points), replay.requests_finished)
             if should_stop is not None and should_stop():
