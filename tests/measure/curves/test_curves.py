@@ -17,6 +17,7 @@ from curves.models import (
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.jit import COMPILED
 from kvatlas.measure.curves import (
+    CapacityStudy,
     HitCurve,
     Optimum,
     knee,
@@ -25,6 +26,7 @@ from kvatlas.measure.curves import (
     reuse_runs,
     spread,
 )
+from kvatlas.measure.curves.content import seen_prompt_tokens
 
 _TRACES = 500 if COMPILED else 40
 _INSTANCES = 5000 if COMPILED else 200
@@ -189,3 +191,38 @@ def test_served_tokens_by_hand() -> None:
     )
     paths = request_paths(workload, 4)
     assert [served_tokens(paths, 0, hits) for hits in range(3)] == [0, 4, 4]
+
+
+def test_content_is_what_was_seen_to_the_token() -> None:
+    for seed in range(150):
+        paths = random_paths(seed)
+        workload, seen = paths.workload, set[int]()
+        wanted = []
+        for row in range(workload.num_requests):
+            ids = workload.ids[workload.id_offsets[row] : workload.id_offsets[row + 1]].tolist()
+            prompt, span = int(workload.prompt_tokens[row]), workload.tokens_per_id
+            if not paths.with_outputs:
+                ids = ids[: -(-prompt // span)]
+            found = sum(1 for one in ids if one in seen)
+            wanted.append(min(found * span, prompt))
+            seen.update(ids)
+        assert seen_prompt_tokens(paths).tolist() == wanted
+
+
+def test_every_token_has_one_fate() -> None:
+    for seed in range(60):
+        paths = random_paths(seed)
+        study = CapacityStudy(
+            paths.workload,
+            paths.block_size,
+            count_partial=paths.count_partial,
+            with_outputs=paths.with_outputs,
+        )
+        table = study.table([0, 3, 9, 10**6])
+        parts = (table.hit_tokens, table.policy_tokens, table.capacity_tokens)
+        assert all((part >= 0).all() for part in parts)
+        assert table.granularity_tokens >= 0
+        assert table.cold_tokens >= 0
+        missed = parts[1] + parts[2] + table.granularity_tokens + table.cold_tokens
+        assert (parts[0] + missed == table.queried_tokens).all()
+        assert study.distinct_blocks == study.paths.total_blocks - int(study.runs.seen.sum())

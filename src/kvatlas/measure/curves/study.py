@@ -135,8 +135,7 @@ class CapacityStudy:
     @cached_property
     def content_tokens(self) -> int:
         """Prompt tokens whose whole prefix some earlier request had; see `seen_prompt_tokens`."""
-        seen = seen_prompt_tokens(self.workload, with_outputs=self.paths.with_outputs)
-        return int(seen[: self.runs.num_requests].sum())
+        return int(seen_prompt_tokens(self.paths)[: self.runs.num_requests].sum())
 
     def optimum_hits(
         self, capacities: Sequence[int] | I64, should_stop: Callable[[], bool] | None = None
