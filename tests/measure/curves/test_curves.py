@@ -14,6 +14,7 @@ from curves.models import (
     served_tokens,
 )
 
+from kvatlas.engine import DriveConfig, EngineConfig, Replay
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.jit import COMPILED
 from kvatlas.measure.curves import (
@@ -226,3 +227,27 @@ def test_every_token_has_one_fate() -> None:
         missed = parts[1] + parts[2] + table.granularity_tokens + table.cold_tokens
         assert (parts[0] + missed == table.queried_tokens).all()
         assert study.distinct_blocks == study.paths.total_blocks - int(study.runs.seen.sum())
+
+
+def test_one_request_at_a_time_the_engine_lies_between_two_neighbouring_capacities() -> None:
+    # GIVEN prompts that end inside a block, so that vLLM never keeps a block twice
+    for seed in range(80 if COMPILED else 5):
+        rng = np.random.default_rng(seed)
+        span = int(rng.choice([2, 4]))
+        drawn = random_workload(
+            seed, rows=60, span=span, longest=int(rng.integers(2, 10)), branching=2
+        )
+        prompts = drawn.prompt_tokens - (drawn.prompt_tokens % span == 0)
+        workload = drawn.with_(prompt_tokens=prompts)
+        blocks = int(rng.integers(34, 90))
+        engine = Replay(
+            workload,
+            EngineConfig(num_blocks=blocks, block_size=span, max_num_seqs=1, max_model_len=200),
+            DriveConfig(queue_depth=2),
+        )
+        for _ in engine.slices():
+            pass
+        curve = lru_curve(reuse_runs(request_paths(workload, span, with_outputs=True)))
+        # THEN a running request's unhashed end takes one block of the pool, or none
+        low, high = curve.tokens(np.array([blocks - 2, blocks - 1])).tolist()
+        assert low <= int(engine.result().decisions["prefix_hits"]) <= high
