@@ -1,4 +1,4 @@
-# make demo | test | test-vllm | bench | docs | format | picture | clean
+# make demo | test | test-vllm | bench | bench-peers | docs | format | picture | clean
 #
 # PYTHON picks the interpreter: make test PYTHON=python3.12. Each environment is made once; a stamp
 # in it remembers interpreter and requirements, so that a second call goes straight to work.
@@ -16,6 +16,7 @@ version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 
 venv := .venv
 vllm_venv := .venv-vllm
+peers_venv := .venv-peers
 installed := $(venv)/installed-$(version)
 tested := $(venv)/test-tools-$(version)
 vllm_installed := $(vllm_venv)/vllm-$(version)
@@ -26,17 +27,18 @@ torch_version := 2.13.0
 
 report := kvatlas-report/index.html
 
-.PHONY: help demo test lint test-vllm bench figures docs format picture clean python
+.PHONY: help demo test lint test-vllm bench bench-peers figures docs format picture clean python
 help:
-	@echo "make demo       replay the built-in workload and write $(report)"
-	@echo "make test       ruff, mypy, import-linter, docs, pytest"
-	@echo "make test-vllm  compare every step with the real vLLM $(vllm_version) (installs 3.4 GB)"
-	@echo "make bench      measure speed; VLLM_PYTHON=... adds the real vLLM to the same run"
-	@echo "make figures    measure and write the tables of docs/performance.md"
-	@echo "make docs       build the documentation into site/"
-	@echo "make format     format the code"
-	@echo "make picture    draw the README's picture again"
-	@echo "make clean      remove the environments and everything built"
+	@echo "make demo         replay the built-in workload and write $(report)"
+	@echo "make test         ruff, mypy, import-linter, docs, pytest"
+	@echo "make test-vllm    compare every step with the real vLLM $(vllm_version) (installs 3.4 GB)"
+	@echo "make bench        measure speed; VLLM_PYTHON=... adds the real vLLM to the same run"
+	@echo "make bench-peers  measure the capacity curve beside three public simulators (2.6 GB)"
+	@echo "make figures      measure and write the tables of docs/performance.md"
+	@echo "make docs         build the documentation into site/"
+	@echo "make format       format the code"
+	@echo "make picture      draw the README's picture again"
+	@echo "make clean        remove the environments and everything built"
 
 python:
 	@$(PYTHON) -c '$(fits)' 2> /dev/null || { \
@@ -92,6 +94,13 @@ test-vllm: $(vllm_installed)
 bench: $(tested)
 	$(venv)/bin/python -m benchmarks $(if $(VLLM_PYTHON),--vllm-python $(VLLM_PYTHON)) $(BENCH)
 
+bench-peers: $(tested)
+	test -e $(peers_venv) || $(PYTHON) -m venv $(peers_venv)
+	$(peers_venv)/bin/python $(pip_install) -r benchmarks/requirements-peers.txt
+	$(peers_venv)/bin/python $(pip_install) --no-deps sglang==0.5.23
+	$(venv)/bin/python -m benchmarks curves curve-at-scale \
+	  --peers-python $(peers_venv)/bin/python
+
 figures: $(tested)
 	$(MAKE) bench BENCH='--markdown docs/figures.md'
 
@@ -106,6 +115,6 @@ picture: $(tested)
 	$(venv)/bin/python docs/draw_report.py docs/assets/report.svg
 
 clean:
-	rm -rf $(venv) $(vllm_venv) site build dist kvatlas-report .mypy_cache .ruff_cache \
+	rm -rf $(venv) $(vllm_venv) $(peers_venv) site build dist kvatlas-report .mypy_cache .ruff_cache \
 	  .pytest_cache .hypothesis .import_linter_cache .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

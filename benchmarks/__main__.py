@@ -1,6 +1,7 @@
 """All measurements in one command: tables on the terminal, the same figures as JSON.
 
 python -m benchmarks --vllm-python /path/to/python/with/vllm --json bench.json
+python -m benchmarks curves --peers-python .venv-peers/bin/python
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import show
+from benchmarks import show, show_curves
+from benchmarks.curves import at_scale, curves, over_prefixes
 from benchmarks.eyes import listening, over_snapshots
 from benchmarks.machine import describe_machine
 from benchmarks.memory import bytes_per_block
@@ -25,7 +27,17 @@ from benchmarks.startup import startup
 from benchmarks.trace import ONE_AT_A_TIME_HIT_TOKENS, Trace, find_trace
 from benchmarks.whole_trace import end_to_end, whole_trace
 
-PARTS = ("side-by-side", "whole", "end-to-end", "slope", "memory", "eyes", "startup")
+PARTS = (
+    "side-by-side",
+    "whole",
+    "end-to-end",
+    "slope",
+    "memory",
+    "eyes",
+    "curves",
+    "curve-at-scale",
+    "startup",
+)
 ONE_AT_A_TIME_BLOCKS = 96_001
 _WIDTH = 110
 
@@ -38,6 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--trace", type=Path, help="a file in Mooncake's format")
     parser.add_argument("--vllm-python", type=Path, help="an interpreter that holds vLLM 0.32")
+    parser.add_argument("--peers-python", type=Path, help="an interpreter that holds the peers")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
     parser.add_argument("--repeats", type=int, default=5)
@@ -45,6 +58,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pools", type=_sizes, default=(20_000, 200_000), help="N,N,... blocks")
     parser.add_argument("--max-requests", type=int, default=1_000_000, help="end of the slope")
     parser.add_argument("--max-blocks", type=int, default=1_000_000, help="end of the slope")
+    parser.add_argument(
+        "--scale-blocks", type=int, default=600_000_000, help="accesses of curve-at-scale"
+    )
     settings = parser.parse_args(arguments)
     unknown = sorted(set(settings.parts) - set(PARTS))
     if unknown:
@@ -124,6 +140,16 @@ def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any
             show.listening_table(heard),
             show.slope_table(frozen),
         ]
+    if part == "curves":
+        beside = curves(trace, repeats=repeats, peers_python=settings.peers_python)
+        grown = over_prefixes(_doublings(settings.max_requests), repeats=min(3, repeats))
+        return {"beside": beside, "slope": grown}, [
+            show_curves.curves_table(beside),
+            show.slope_table(grown),
+        ]
+    if part == "curve-at-scale":
+        large = at_scale(settings.scale_blocks)
+        return large, [show_curves.at_scale_table(large)]
     started = startup(trace, repeats=repeats)
     return started, [show.startup_table(started)]
 
@@ -131,6 +157,11 @@ def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any
 def _decades(last: int) -> tuple[int, ...]:
     """Return 1,000, 10,000, ... up to `last`."""
     return tuple(10**power for power in range(3, 10) if 10**power <= last)
+
+
+def _doublings(last: int) -> tuple[int, ...]:
+    """Return 1,000, 2,000, 4,000, ... up to `last` or 128,000."""
+    return tuple(1_000 * 2**power for power in range(8) if 1_000 * 2**power <= max(last, 1_000))
 
 
 def _sizes(text: str) -> tuple[int, ...]:

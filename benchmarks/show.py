@@ -45,7 +45,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 def machine_table(machine: dict[str, str | int | float], trace: str) -> Table:
     """Return the machine, one fact per row."""
-    table = _table("Measured on", "", "")
+    table = titled("Measured on", "", "")
     for name, value in machine.items():
         table.add_row(name.replace("_gib", ", GiB").replace("_", " "), str(value))
     table.add_row("trace", trace)
@@ -54,7 +54,7 @@ def machine_table(machine: dict[str, str | int | float], trace: str) -> Table:
 
 def side_by_side_table(rows: Sequence[SideBySide]) -> Table:
     """Return both engines' speed and the ratio."""
-    table = _table(
+    table = titled(
         f"The first {rows[0].requests:,} requests: kvatlas beside the real vLLM scheduler",
         "blocks",
         "tokens",
@@ -81,7 +81,7 @@ def side_by_side_table(rows: Sequence[SideBySide]) -> Table:
 
 def whole_trace_table(rows: Sequence[WholeTrace]) -> Table:
     """Return the engine's speed on the whole trace."""
-    table = _table(
+    table = titled(
         "The whole trace, engine alone",
         "blocks",
         "steps",
@@ -107,7 +107,7 @@ def whole_trace_table(rows: Sequence[WholeTrace]) -> Table:
 def end_to_end_table(row: EndToEnd) -> Table:
     """Return the time of the whole process."""
     command = f"kvatlas replay --blocks {row.num_blocks} --max-num-seqs 1, the whole process"
-    table = _table(command, "what", "", "")
+    table = titled(command, "what", "", "")
     expected = row.expected_hit_tokens
     agrees = "" if expected is None else "as vLLM" if expected == row.hit_tokens else "NOT AS VLLM"
     table.add_row("from start to exit", str(row.process), row.process.range)
@@ -119,7 +119,7 @@ def end_to_end_table(row: EndToEnd) -> Table:
 
 def slope_table(slope: Slope) -> Table:
     """Return the cost per token at each size, and the exponent."""
-    table = _table(
+    table = titled(
         f"Cost per {slope.per} as {slope.grows} grow: exponent {slope.exponent:+.3f} (0 is flat)",
         slope.grows,
         f"{slope.per}s",
@@ -132,7 +132,7 @@ def slope_table(slope: Slope) -> Table:
 
 def memory_table(rows: Sequence[Bytes]) -> Table:
     """Return the bytes per block."""
-    table = _table(
+    table = titled(
         "Memory of the engine", "blocks", "pool, B per block", "index, B per block", "tables, MiB"
     )
     for row in rows:
@@ -147,7 +147,7 @@ def memory_table(rows: Sequence[Bytes]) -> Table:
 
 def startup_table(row: Startup) -> Table:
     """Return what a user waits for."""
-    table = _table("Before the first result", "what", "median", "range")
+    table = titled("Before the first result", "what", "median", "range")
     for what, seconds in (
         ("kvatlas --help", row.help),
         ("reading the trace", row.load),
@@ -159,7 +159,8 @@ def startup_table(row: Startup) -> Table:
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
+def titled(title: str, *columns: str) -> Table:
+    """Return an empty table: the first column to the left, figures to the right."""
     table = Table(title=title, title_justify="left", show_header=any(columns))
     for at, column in enumerate(columns):
         table.add_column(column, justify="left" if at == 0 else "right")
@@ -172,7 +173,7 @@ def _millions(value: float) -> str:
 
 def listening_table(rows: Sequence[Listening]) -> Table:
     """Return what listening to a replay of the whole trace costs, and what its events tell."""
-    table = _table(
+    table = titled(
         "Listening: the whole trace recorded to Parquet, tracked, measured",
         "blocks",
         "events",

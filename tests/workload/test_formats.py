@@ -14,7 +14,7 @@ from kvatlas.workload import detect, format_names, load, reader_for, resolve
 
 
 def test_every_format_is_registered_under_its_own_name() -> None:
-    assert len(format_names()) == 10
+    assert len(format_names()) == 11
     for name in format_names():
         reader = reader_for(name)
         assert reader.name == name

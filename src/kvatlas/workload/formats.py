@@ -25,6 +25,7 @@ HEAD_BYTES = 256 * 1024
 _PACKAGE = "kvatlas.workload.readers."
 _MODULES: dict[str, str] = {  # in the order in which they are asked; the plain ones come last
     "parquet": "parquet:READER",
+    "lcs": "lcs:READER",
     "claude-code": "claude_code:READER",
     "bailian": "bailian:READER",
     "mooncake": "mooncake:READER",
@@ -36,7 +37,7 @@ _MODULES: dict[str, str] = {  # in the order in which they are asked; the plain 
     "plain-csv": "plain_csv:READER",
 }
 _LFS_POINTER = b"version https://git-lfs.github.com/spec"
-_SUFFIXES = (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".pq")
+_SUFFIXES = (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".pq", ".lcs")
 
 
 @dataclass(frozen=True, slots=True)

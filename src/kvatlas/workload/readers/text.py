@@ -19,6 +19,7 @@ from kvatlas.errors import InputError
 __all__ = [
     "MAX_LINE_BYTES",
     "Chunk",
+    "byte_pieces",
     "line_chunks",
     "read_document",
     "read_head",
@@ -97,7 +98,7 @@ def require_readable(path: str | os.PathLike[str]) -> Path:
 def read_head(file: Path, size: int) -> bytes:
     """Return up to `size` decompressed bytes from the beginning of `file`."""
     head = b""
-    for piece in _pieces(file):
+    for piece in byte_pieces(file):
         head += piece
         if len(head) >= size:
             break
@@ -108,7 +109,7 @@ def read_document(file: Path, max_bytes: int) -> bytes:
     """Return the whole decompressed file. Raises: InputError beyond `max_bytes`."""
     parts: list[bytes] = []
     size = 0
-    for piece in _pieces(file):
+    for piece in byte_pieces(file):
         size += len(piece)
         if size > max_bytes:
             raise InputError(
@@ -132,7 +133,7 @@ def line_chunks(file: Path) -> Iterator[Chunk]:
     carried_bytes = 0
     line = 1
     start = True
-    for piece in _pieces(file):
+    for piece in byte_pieces(file):
         if start:
             piece, start = piece.removeprefix(b"\xef\xbb\xbf"), False
         cut = piece.rfind(b"\n") + 1
@@ -157,7 +158,7 @@ def line_chunks(file: Path) -> Iterator[Chunk]:
         yield last
 
 
-def _pieces(file: Path) -> Iterator[bytes]:
+def byte_pieces(file: Path) -> Iterator[bytes]:
     """Yield the decompressed content; the magic bytes decide, not the file's suffix."""
     import gzip
 
