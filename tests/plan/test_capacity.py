@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from kvatlas.engine import EngineConfig
@@ -173,3 +174,18 @@ def test_the_headline_says_what_to_do() -> None:
     nothing = CapacityStudy(generate("comb", num_requests=20), 16)
     empty = headline(nothing.table([1]), bounds_at(nothing, 1), None)
     assert "no cache can help" in empty[0]
+
+
+def test_what_repeats_in_less_than_a_block_is_no_matter_of_memory() -> None:
+    # GIVEN prompts of 8 tokens that repeat, in blocks of 16
+    chat_like = generate("conversation", num_requests=4)
+    workload = chat_like.with_(
+        prompt_tokens=np.full(4, 8, np.int32),
+        ids=np.zeros(4, np.int32),
+        id_offsets=np.arange(5),
+        num_ids=1,
+        outputs_identified=False,
+    )
+    study = CapacityStudy(workload, 16)
+    said = headline(study.table([1]), bounds_at(study, study.knee_blocks), None)
+    assert "smaller blocks could help" in said[0]

@@ -44,4 +44,5 @@ def knee(curve: HitCurve) -> int:
         return 0
     # In integers: value / most - at / enough, times both.
     above = curve.value.astype(object) * curve.enough - curve.at.astype(object) * curve.most
-    return int(curve.at[int(np.argmax(above))])
+    # A straight curve has no knee before its end.
+    return int(curve.at[above.size - 1 - int(np.argmax(above[::-1]))])

@@ -20,8 +20,13 @@ def headline(
     table: CurveTable, knee: Bounds, focus: Bounds | None, bytes_per_block: int | None = None
 ) -> tuple[str, ...]:
     """Return two to four sentences, the most important first."""
-    if knee.ceiling <= 0:
+    if knee.content <= 0:
         return ("No prompt repeats the beginning of an earlier one: no cache can help here.",)
+    if knee.ceiling <= 0:
+        return (
+            f"{knee.content:.1%} of the prompt tokens were seen before, but never a whole block of "
+            "them: smaller blocks could help, more memory cannot.",
+        )
     sentences = []
     if focus is not None:
         sentences.append(_bounds_sentence("At", focus, bytes_per_block))
