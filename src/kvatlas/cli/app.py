@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kvatlas.cli import diff, map, replay, report, traces
+from kvatlas.cli import curve, diff, map, policies, replay, report, traces
 from kvatlas.cli.help import GroupedCommand
 
 __all__ = ["app"]
@@ -28,6 +28,8 @@ for _name, _verb, _short_help in (
     ("report", report.report, "Say what happened to memory in a recorded run."),
     ("map", map.map_blocks, "Show every block at one moment of a recorded run."),
     ("diff", diff.diff, "Compare two recorded runs."),
+    ("curve", curve.curve, "Say how much KV memory a trace needs."),
+    ("policies", policies.policies, "Compare eviction policies on a trace."),
 ):
     app.command(_name, cls=GroupedCommand, short_help=_short_help)(_verb)
 app.add_typer(traces.app, name="traces")

@@ -140,6 +140,7 @@ class CurveDocument:
         notes: plain sentences that a user must read.
         timing: seconds by stage.
         partial: why it is only a part, empty when it is whole.
+        focus_name: what people call the capacity of `focus`.
     """
 
     title: str
@@ -160,6 +161,7 @@ class CurveDocument:
     notes: tuple[str, ...]
     timing: Mapping[str, float]
     partial: str = ""
+    focus_name: str = "--blocks"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

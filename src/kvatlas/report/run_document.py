@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.measure import Figures
+from kvatlas.report.curve_document import CurveDocument
 
 __all__ = ["Effect", "Finding", "Histogram", "RunDocument", "Table", "TimeSeries"]
 
@@ -123,6 +124,7 @@ class RunDocument:
         tables: by name: `waste_by_request`, `runs_by_request`, `preempted`, `prefixes`,
             `pollution_by_session`, `stalls`, `failures`, `never_served`.
         findings: the verdict, the most important first.
+        capacity: what other pool sizes would hit (`curve_document.CurveDocument`), None without.
         frames: what the block map shows (`kvatlas.measure.frames.BlockFrames`), None without.
         notes: sentences that a reader must see, such as what external fragmentation costs here.
     """
@@ -139,5 +141,6 @@ class RunDocument:
     histograms: Mapping[str, Histogram]
     tables: Mapping[str, Table]
     findings: tuple[Finding, ...]
+    capacity: CurveDocument | None = None
     frames: Any = None
     notes: tuple[str, ...] = field(default=())

@@ -14,7 +14,9 @@ import numpy as np
 
 from kvatlas.report import run_facts
 from kvatlas.report.block_map import block_map
+from kvatlas.report.capacity_html import ASSETS
 from kvatlas.report.chart import AXIS_HELP, Curve, chart
+from kvatlas.report.curve_html import curve_section
 from kvatlas.report.page import page
 from kvatlas.report.run_document import RunDocument, TimeSeries
 from kvatlas.report.run_html_parts import cards, details, facts, findings, misses
@@ -33,6 +35,7 @@ def run_html(document: RunDocument) -> bytes:
         cards(document),
         ('<div class="timed">', *block_map(document), *_charts(document), "</div>"),
         misses(document),
+        _capacity(document),
         histograms(document),
         tables(document),
         facts(document),
@@ -40,8 +43,13 @@ def run_html(document: RunDocument) -> bytes:
         (f"<footer>kvatlas {escape(document.version)}</footer>",),
     )
     body = "".join(part for section in sections for part in section)
-    assets = ("run.css", "block_frames.js", "block_view.js", "block_map.js")
+    assets = ("run.css", *ASSETS, "block_frames.js", "block_view.js", "block_map.js")
     return page(document.title, body, assets=assets)
+
+
+def _capacity(document: RunDocument) -> Iterator[str]:
+    if document.capacity is not None:
+        yield curve_section(document.capacity)
 
 
 def _top(document: RunDocument) -> Iterator[str]:

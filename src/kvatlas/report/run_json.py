@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kvatlas.report.curve_json import curve_dict
 from kvatlas.report.replay_json import json_bytes
 from kvatlas.report.run_document import Finding, Histogram, RunDocument, Table, TimeSeries
 
@@ -44,7 +45,19 @@ def run_dict(document: RunDocument) -> dict[str, Any]:
         "tables": {name: _table(table) for name, table in document.tables.items()},
         "histograms": {name: _histogram(each) for name, each in document.histograms.items()},
         "series": _series(document.series),
+        "capacity": _capacity(document),
         "notes": list(document.notes),
+    }
+
+
+def _capacity(document: RunDocument) -> dict[str, Any] | None:
+    """Return the curve; the engine's point on it is the run itself, whose measurements are here."""
+    if document.capacity is None:
+        return None
+    return {
+        name: value
+        for name, value in curve_dict(document.capacity).items()
+        if name not in ("schema", "kvatlas", "engine", "timing")
     }
 
 

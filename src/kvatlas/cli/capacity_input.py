@@ -1,0 +1,203 @@
+"""From the flags of `kvatlas curve` and `kvatlas policies` to what they mean.
+
+Owns: checking numbers and outputs, bytes per block, the engine that is replayed. Leaves to others:
+lists (`capacity_lists`), what is done with it all (`curve_run`, `policies_run`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+
+from kvatlas.cli.capacity_flags import CapacityFlags, CurveFlags
+from kvatlas.cli.files import STDOUT, require_writable
+from kvatlas.errors import InputError
+
+if TYPE_CHECKING:
+    from kvatlas.engine import DriveConfig, EngineConfig
+    from kvatlas.workload import Workload
+
+__all__ = [
+    "MOST_BLOCKS",
+    "bytes_per_block",
+    "check_flags",
+    "check_outputs",
+    "engine_of",
+    "naming_capacity_flags",
+    "open_trace",
+    "said_flags",
+    "tier_sizes",
+]
+
+MOST_BLOCKS = 1 << 40
+"""The largest capacity that can be asked about."""
+
+_FLAG_OF_FIELD = {
+    "kv_dtype": "--kv-dtype",
+    "count_partial": "--count-partial",
+    "capacity_blocks": "--capacities",
+    "eviction_policy": "--policies",
+    "prefill_share": "--prefill-share",
+}
+_OUTPUTS = ("json", "csv", "html")
+_TIERS = (("HBM", "hbm"), ("host", "host_memory"), ("disk", "disk"))
+
+
+@contextmanager
+def naming_capacity_flags() -> Iterator[None]:
+    """Let errors about a setting name the flag that holds it."""
+    from kvatlas.cli.flag_names import naming_flags
+
+    with naming_flags():
+        try:
+            yield
+        except InputError as error:
+            if error.line is None and error.field in _FLAG_OF_FIELD:
+                error.field = _FLAG_OF_FIELD[error.field]
+            raise
+
+
+def check_flags(flags: CapacityFlags) -> None:
+    """Check numbers that need no trace. Raises: InputError."""
+    for name in ("block_size", "blocks", "max_num_seqs", "max_num_batched_tokens"):
+        value = getattr(flags, name)
+        if value is not None and value < 1:
+            raise InputError("must be at least 1", field=_flag(name), value=value)
+    if flags.blocks is not None and flags.blocks > MOST_BLOCKS:
+        raise InputError("must be at most 2**40", field="--blocks", value=flags.blocks)
+    if flags.replays < 0:
+        raise InputError("must be 0 or more", field="--replays", value=flags.replays)
+    if isinstance(flags, CurveFlags):
+        _check_curve_flags(flags)
+
+
+def _check_curve_flags(flags: CurveFlags) -> None:
+    if flags.points is not None and flags.points < 2:
+        raise InputError("must be at least 2", field="--points", value=flags.points)
+    given = [
+        name
+        for name, there in (
+            ("--capacities", flags.capacities is not None),
+            ("--points", flags.points is not None),
+            ("--all", flags.all_points),
+        )
+        if there
+    ]
+    if len(given) > 1:
+        raise InputError(
+            "two ways to choose the capacities", field=given[1], remedy=f"leave out {given[0]}"
+        )
+    for name in ("prefill_share", "warm_up"):
+        value = getattr(flags, name)
+        if not 0 <= value <= 1:
+            raise InputError("must be 0 to 1", field=_flag(name), value=value)
+    if flags.model is None:
+        if flags.kv_dtype != "auto":
+            raise InputError(
+                "how many bytes a block takes depends on the model",
+                field="--kv-dtype",
+                value=flags.kv_dtype,
+                remedy="add --model",
+            )
+        for _, name in _TIERS:
+            if getattr(flags, name) is not None:
+                raise InputError(
+                    "how many bytes a block takes depends on the model",
+                    field=_flag(name),
+                    value=getattr(flags, name),
+                    remedy="add --model",
+                )
+
+
+def check_outputs(flags: CapacityFlags) -> None:
+    """Check before the work that every output can be written after it. Raises: InputError."""
+    written: dict[str, str] = {}
+    for name in _OUTPUTS:
+        path, flag = getattr(flags, name), f"--{name}"
+        if path is None:
+            continue
+        require_writable(path, flag, flags.trace)
+        if path == STDOUT and name == "html":
+            raise InputError("not for a terminal", field=flag, remedy="name a file")
+        if written.setdefault(path, flag) != flag:
+            raise InputError("two outputs in one file", field=flag, remedy="name another file")
+
+
+def tier_sizes(flags: CurveFlags) -> dict[str, int]:
+    """Return bytes by tier, the fastest first. Raises: InputError."""
+    from kvatlas.units import parse_bytes
+
+    return {
+        title: parse_bytes(getattr(flags, name), field=_flag(name))
+        for title, name in _TIERS
+        if getattr(flags, name) is not None
+    }
+
+
+def bytes_per_block(flags: CurveFlags) -> tuple[int | None, tuple[str, ...]]:
+    """Return what a block of content takes on one rank, and what to know. Raises: InputError."""
+    if flags.model is None:
+        return None, ()
+    from kvatlas.engine.layers import block_bytes, group_layers
+    from kvatlas.model import attention_block_size, bytes_per_token, kv_layers, load_model
+
+    with naming_capacity_flags():
+        facts = load_model(flags.model)
+        groups = group_layers(kv_layers(facts, flags.block_size, flags.kv_dtype))
+        used = attention_block_size(facts, flags.block_size, flags.kv_dtype)
+        if len(groups) == 1 and used == flags.block_size:
+            return block_bytes(groups), ()
+        size = bytes_per_token(facts, flags.kv_dtype) * flags.block_size
+    if not size:
+        raise InputError(
+            "no layer of this model keeps keys and values", field="--model", value=flags.model
+        )
+    return size, (
+        "bytes are counted as if every attention layer kept every token: layers with a window may "
+        "keep less, recurrent states and padding come on top",
+    )
+
+
+def open_trace(flags: CapacityFlags) -> Workload:
+    """Return the requests. Raises: InputError."""
+    from kvatlas.cli.trace_source import open_workload
+
+    with naming_capacity_flags():
+        return open_workload(
+            flags.trace,
+            format=flags.format,
+            limit=flags.limit,
+            seed=flags.seed,
+            sort=flags.sort,
+            last_block=flags.last_block,
+            tokens_per_id=flags.tokens_per_id,
+            identity_tokens=flags.identity_tokens,
+            block_size=flags.block_size,
+        )
+
+
+def engine_of(flags: CapacityFlags) -> tuple[EngineConfig, DriveConfig]:
+    """Return vLLM as the flags describe it, its pool's size left open. Raises: InputError."""
+    from kvatlas.engine import DriveConfig, EngineConfig
+
+    with naming_capacity_flags():
+        config = EngineConfig(
+            num_blocks=2,
+            block_size=flags.block_size,
+            max_num_seqs=flags.max_num_seqs,
+            max_num_batched_tokens=flags.max_num_batched_tokens,
+            max_model_len=flags.max_model_len,
+        )
+        return config, DriveConfig(arrivals=cast(Any, flags.arrivals))
+
+
+def said_flags(flags: CapacityFlags, **more: Any) -> dict[str, Any]:
+    """Return every setting by the name of its flag, and what came of them."""
+    said = {name: value for name, value in asdict(flags).items() if name not in _OUTPUTS}
+    return {**said, **more}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
