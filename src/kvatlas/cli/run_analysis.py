@@ -53,6 +53,7 @@ def analyse(
     Raises:
         InputError: the recording is damaged.
     """
+    from kvatlas.cli.run_capacity import run_capacity
     from kvatlas.cli.version import version
     from kvatlas.cli.what_if import findings_of
     from kvatlas.measure.run import RunMeasurement
@@ -67,6 +68,9 @@ def analyse(
         workload = _requests(recording)
     sheet = _figures(measured, figures, workload, header.config)
     findings = findings_of(sheet, header, workload=workload, partial=partial, wanted=what_if)
+    capacity = None
+    if workload is not None and what_if and not partial:
+        capacity = run_capacity(workload, header.config, header.workload, sheet)
     single = len({group.page_size_bytes for group in header.groups}) == 1
     return RunDocument(
         title=f"{header.workload.get('name', recording.path)} on {header.engine}",
@@ -81,6 +85,7 @@ def analyse(
         histograms=run_histograms(measured),
         tables={**(tables or {}), **run_tables(measured, recording.names)},
         findings=findings,
+        capacity=capacity,
         frames=_frames(recording) if frames else None,
         notes=((_EXTERNAL,) if single else ()) + notes + tuple(header.workload.get("notes", ())),
     )
