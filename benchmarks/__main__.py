@@ -21,6 +21,7 @@ from benchmarks.curves import at_scale, curves, over_prefixes
 from benchmarks.eyes import listening, over_snapshots
 from benchmarks.machine import describe_machine
 from benchmarks.memory import bytes_per_block
+from benchmarks.policy_goal import goal, workloads
 from benchmarks.side_by_side import side_by_side
 from benchmarks.slope import over_blocks, over_requests
 from benchmarks.startup import startup
@@ -38,6 +39,8 @@ PARTS = (
     "curve-at-scale",
     "startup",
 )
+ON_REQUEST = ("policies",)
+"""Parts that take minutes: measured when they are named."""
 ONE_AT_A_TIME_BLOCKS = 96_001
 _WIDTH = 110
 
@@ -46,7 +49,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the settings of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"of {', '.join(PARTS)} (all by default), {', '.join(ON_REQUEST)}",
     )
     parser.add_argument("--trace", type=Path, help="a file in Mooncake's format")
     parser.add_argument("--vllm-python", type=Path, help="an interpreter that holds vLLM 0.32")
@@ -62,9 +68,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--scale-blocks", type=int, default=600_000_000, help="accesses of curve-at-scale"
     )
     settings = parser.parse_args(arguments)
-    unknown = sorted(set(settings.parts) - set(PARTS))
+    known = (*PARTS, *ON_REQUEST)
+    unknown = sorted(set(settings.parts) - set(known))
     if unknown:
-        parser.error(f"no such part: {unknown[0]} (of {', '.join(PARTS)})")
+        parser.error(f"no such part: {unknown[0]} (of {', '.join(known)})")
     if settings.repeats < 1 or settings.limit < 1:
         parser.error("--repeats and --limit must be at least 1")
     return settings
@@ -150,6 +157,9 @@ def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any
     if part == "curve-at-scale":
         large = at_scale(settings.scale_blocks)
         return large, [show_curves.at_scale_table(large)]
+    if part == "policies":
+        goals = [each for found in workloads() for each in goal(*found)]
+        return goals, [show_curves.goal_table(goals)]
     started = startup(trace, repeats=repeats)
     return started, [show.startup_table(started)]
 

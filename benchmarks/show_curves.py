@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from benchmarks.curves import BLOCK_SIZE, WHAT, AtScale, Curves
+from benchmarks.policy_goal import Goal, Half
 from benchmarks.show import titled
 
 
@@ -60,3 +63,43 @@ def at_scale_table(row: AtScale) -> Table:
     table.add_row("peak memory after generating", f"{row.generated_peak_mib:,.0f} MiB")
     table.add_row("peak memory at the end", f"{row.peak_mib:,.0f} MiB")
     return table
+
+
+def goal_table(goals: Sequence[Goal]) -> Table:
+    """Return how near each policy comes to the optimum, whole and on the second half."""
+    table = titled(
+        "Eviction policies between LRU and the optimum: block hit rate, 65 capacities and the knee",
+        "workload",
+        "policy",
+        "knee",
+        "LRU",
+        "policy",
+        "optimum",
+        "gap closed",
+        "worst",
+        "mean",
+        "2nd half: gap closed",
+        "worst",
+        "mean",
+    )
+    for each in goals:
+        whole, held_out = each.whole, each.held_out
+        table.add_row(
+            f"{each.workload}, {each.block_size}",
+            each.policy,
+            f"{whole.knee_blocks:,}",
+            f"{whole.lru:.2f}%",
+            f"{whole.policy:.2f}%",
+            f"{whole.optimum:.2f}%",
+            _closed(whole),
+            f"{whole.worst:+.2f}",
+            f"{whole.mean:+.2f}",
+            _closed(held_out),
+            f"{held_out.worst:+.2f}",
+            f"{held_out.mean:+.2f}",
+        )
+    return table
+
+
+def _closed(half: Half) -> str:
+    return "no gap" if half.gap_closed is None else f"{half.gap_closed:.1%}"

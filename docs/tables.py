@@ -137,6 +137,17 @@ def versions() -> str:
     return "\n".join(_table(("`--engine`", "`--engine-version`"), rows))
 
 
+def policies() -> str:
+    """Return the eviction policies: name, what goes first, by leaf or flat, who published it."""
+    from kvatlas.eviction import POLICIES
+
+    rows = (
+        (f"`{p.name}`", p.summary, "by leaf" if p.by_leaf else "flat", p.source)
+        for p in POLICIES.values()
+    )
+    return "\n".join(_table(("Policy", "Evicts first", "", "Source"), rows))
+
+
 def events() -> str:
     """Return the events and what they say."""
     from kvatlas.events import EVENTS
@@ -231,6 +242,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "knobs": knobs,
     "measurements": measurements,
     "models": models,
+    "policies": policies,
     "public-traces": public_traces,
     "reader-options": reader_options,
     "versions": versions,

@@ -11,6 +11,8 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.curve_at_scale import main as at_scale
 from benchmarks.curves import PEERS, block_ids, whole_curve
+from benchmarks.policy_goal import goal
+from benchmarks.show_curves import goal_table
 
 from kvatlas.workload import Workload, generate, load
 from kvatlas.workload.export import export
@@ -78,3 +80,13 @@ def test_a_large_trace_is_as_large_as_asked() -> None:
     assert 1_500_000 < told["blocks"] < 2_500_000
     assert 0 < told["distinct_blocks"] < told["blocks"]
     assert told["peak_mib"] >= told["generated_peak_mib"] > 0
+
+
+def test_the_goal_of_lru_itself_is_nothing_won_and_nothing_lost() -> None:
+    workload = generate("conversation", seed=1, num_requests=200)
+    (lru,) = goal("chat", workload, 16, False, ["lru"])
+    for half in (lru.whole, lru.held_out):
+        assert half.lru == half.policy < half.optimum
+        assert (half.gap_closed, half.worst, half.best, half.mean) == (0, 0, 0, 0)
+    table = goal_table([lru])
+    assert table.row_count == 1
