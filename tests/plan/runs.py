@@ -83,6 +83,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "reserve_full_isl": True,
         "long_prefill_token_threshold": 0,
         "prefix_caching": True,
+        "eviction_policy": "lru",
         "async_scheduling": False,
         "arrivals": "backlog",
         "queue_depth": 256,

@@ -125,6 +125,7 @@ def _vllm(flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice) -> EngineCho
         enable_prefix_caching=flags.prefix_caching,
         async_scheduling=flags.async_scheduling,
         version=flags.engine_version or VLLM_VERSIONS[0],
+        eviction_policy=flags.eviction,
     )
 
     def build(workload: Workload, checksum: bool) -> Replay:
@@ -197,6 +198,7 @@ def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
         ("reserve_full_isl", True, "no such switch"),
         ("long_prefill_token_threshold", 0, "no such limit"),
         ("prefix_caching", True, "no switch for its prefix cache"),
+        ("eviction", "lru", "one order of eviction"),
         ("async_scheduling", False, "no async scheduling"),
         ("max_model_len", 131072, "no limit on a request's length"),
     ):

@@ -22,6 +22,7 @@ _FLAG_OF_FIELD = {
     "hash_block_size": "--block-size",
     "kv_cache_groups": "--model",
     "version": "--engine-version",
+    "eviction_policy": "--eviction",
 }
 
 

@@ -97,6 +97,16 @@ def replay(
         bool,
         switch("prefix-caching", on=True, help="Reuse equal prefixes.", panel=_POOL),
     ] = True,
+    eviction: Annotated[
+        str,
+        option(
+            "--eviction",
+            help="Who is evicted: lru, as in vLLM, or another policy that `kvatlas policies` "
+            "compares.",
+            panel=_POOL,
+            metavar="NAME",
+        ),
+    ] = "lru",
     max_num_seqs: Annotated[
         int,
         option("--max-num-seqs", help="Requests that run at once.", panel=_SCHEDULER, metavar="N"),

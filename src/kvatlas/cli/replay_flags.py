@@ -22,6 +22,7 @@ class ReplayFlags:
     model: str | None
     block_size: int | None
     prefix_caching: bool
+    eviction: str
     max_num_seqs: int
     max_num_batched_tokens: int
     max_model_len: int

@@ -87,6 +87,7 @@ def said_config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
         "reserve_full_isl": None if choice.is_nano else flags.reserve_full_isl,
         "long_prefill_token_threshold": flags.long_prefill_token_threshold,
         "prefix_caching": flags.prefix_caching,
+        "eviction_policy": flags.eviction,
         "async_scheduling": flags.async_scheduling,
         "arrivals": drive.arrivals,
         "queue_depth": drive.queue_depth,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kvatlas.engine.build import eviction_policy as policy_named
 from kvatlas.engine.build import make_pool
 from kvatlas.engine.check import check_pool
 from kvatlas.engine.kernels import entries
@@ -51,11 +52,14 @@ class BlockPool:
         enable_caching: whether freed blocks keep their content.
         num_groups: KV cache groups that share the pool.
         version: whose rules (`versions.VLLM_VERSIONS`).
+        eviction_policy: who is evicted, a name of `kvatlas.eviction.POLICIES`; with another than
+            `lru` empty blocks are taken first, whatever the version. Blocks that are freed together
+            count as a path, deepest first.
 
-    Memory: 40 bytes per block and 8 to 16 for its slots in the index.
+    Memory: 40 bytes per block and 8 to 16 for its slots in the index; a policy takes 88 more.
 
     Raises:
-        InputError: fewer than 2 blocks, or an unknown version.
+        InputError: fewer than 2 blocks, an unknown version or policy.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class BlockPool:
         *,
         num_groups: int = 1,
         version: str = VLLM_VERSIONS[0],
+        eviction_policy: str = "lru",
     ) -> None:
         if not 2 <= num_gpu_blocks < 2**31:
             raise InputError(
@@ -80,6 +85,7 @@ class BlockPool:
             num_groups=num_groups,
             caching=enable_caching,
             prepend_unhashed=rules(version).prepend_unhashed,
+            eviction=policy_named(eviction_policy),
         )
 
     null_block = NULL_BLOCK

@@ -44,6 +44,8 @@ from kvatlas.engine.specs import (
 )
 from kvatlas.errors import InputError
 from kvatlas.events._log_kernel import Log, make_log
+from kvatlas.eviction.build import make_eviction
+from kvatlas.eviction.registry import EvictionPolicy, policy
 from kvatlas.records import Record, Records, one_record, records
 
 _PAGE_BITS = 5
@@ -56,8 +58,19 @@ def make_pool(
     caching: bool = True,
     prepend_unhashed: bool = True,
     log: Log | None = None,
+    eviction: EvictionPolicy | None = None,
+    linked: tuple[bool, ...] | None = None,
+    block_size: int = 16,
+    num_keys: int | None = None,
+    num_requests: int | None = None,
+    tail_span: int = 1,
 ) -> Pool:
-    """Return a fresh pool: ids in order in the free queue, the null block taken out."""
+    """Return a fresh pool: ids in order in the free queue, the null block taken out.
+
+    The rest is for an `eviction` policy: per group whether its blocks hang from each other (all do
+    by default), the tokens of a block, below what number keys stay (None: any), how many requests
+    will come at most, and by how many blocks a conversation's next turn shares.
+    """
     num_slots = 1 << max(6, (2 * num_blocks - 1).bit_length()) if caching else 64
     blocks = records(num_blocks + 1, BLOCK)
     order = np.arange(num_blocks + 1)
@@ -72,10 +85,28 @@ def make_pool(
         free=num_blocks - 1,
         page_bits=min(_PAGE_BITS, num_slots.bit_length() - 6),
         caching=int(caching),
-        prepend_unhashed=int(prepend_unhashed),
+        # A policy chooses among what is cached: empty blocks must come first.
+        prepend_unhashed=int(prepend_unhashed or eviction is not None),
         has_null=1,
     )
-    return Pool(blocks=blocks, slots=slots, info=info, log=log or make_log())
+    chooser = None
+    if eviction is not None and caching:
+        chooser = make_eviction(
+            eviction,
+            num_items=num_blocks,
+            capacity=num_blocks - 1,
+            block_size=block_size,
+            num_contents=None if num_keys is None else num_keys * num_groups,
+            num_requests=num_requests,
+            tail_span=tail_span,
+            linked=linked or (True,) * num_groups,
+        )
+    return Pool(blocks=blocks, slots=slots, info=info, log=log or make_log(), eviction=chooser)
+
+
+def eviction_policy(name: str) -> EvictionPolicy | None:
+    """Return the policy of that name, None for `lru`, which is the free queue's own order."""
+    return None if name == "lru" else policy(name)
 
 
 def make_groups(config: EngineConfig) -> tuple[Records, Records]:
@@ -185,7 +216,8 @@ def make_engine(
     tokens_per_id: int,
     longest_tokens: int,
     log: Log | None = None,
-    num_keys: int = 0,
+    num_keys: int | None = None,
+    judged: bool = False,
 ) -> Engine:
     """Return an engine with an empty pool and nobody waiting.
 
@@ -197,8 +229,8 @@ def make_engine(
         tokens_per_id: must divide or be a multiple of the hash block size.
         longest_tokens: the longest request's prompt and output, which sizes the block tables.
         log: where to write down what happens; nowhere by default.
-        num_keys: keys are below this number, so that who cached each first can be kept; 0 when
-            they may be any, or nobody asks.
+        num_keys: keys are below this number; None when they may be any.
+        judged: keep who cached each key first, which needs `num_keys`.
     """
     num_groups, seqs = len(config.groups), config.max_num_seqs
     tokens = min(longest_tokens + config.num_lookahead_tokens + 1, config.max_model_len + 1)
@@ -216,6 +248,12 @@ def make_engine(
             caching=config.enable_prefix_caching,
             prepend_unhashed=config.rule_set.prepend_unhashed,
             log=log,
+            eviction=eviction_policy(config.eviction_policy),
+            linked=tuple(isinstance(spec, FullAttentionSpec) for spec in config.groups),
+            block_size=config.resolved_hash_block_size,
+            num_keys=num_keys,
+            num_requests=None if num_keys is None else requests.shape[0],
+            tail_span=max(1, tokens_per_id // config.resolved_hash_block_size),
         ),
         config=make_config(config, tokens_per_id),
         groups=groups,
@@ -232,5 +270,5 @@ def make_engine(
         keys=np.zeros(max(width, 64), np.int64),
         step_keys=np.zeros((num_groups, step_keys), np.int64),
         scratch=records(num_groups, SCRATCH),
-        seen=np.zeros(max(1, num_keys), np.int32),
+        seen=np.zeros(max(1, (num_keys or 0) if judged else 1), np.int32),
     )

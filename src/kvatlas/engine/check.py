@@ -9,6 +9,7 @@ from collections import Counter
 
 from kvatlas.engine.kernels.state import NONE, NULL_BLOCK, RUNNING, Engine, Pool
 from kvatlas.errors import InvariantError
+from kvatlas.eviction.check import check_eviction
 
 
 def _require(holds: bool, promise: str) -> None:
@@ -50,6 +51,24 @@ def check_pool(pool: Pool) -> None:
         used += count > 0
     _require(len(free) + used + 1 == num_blocks, "free + used + null is not the whole pool")
     _check_index(pool)
+    if pool.eviction is not None:
+        _check_policy(pool, queue)
+
+
+def _check_policy(pool: Pool, queue: list[int]) -> None:
+    """Check that the eviction policy knows what is cached and held, and that empty goes first."""
+    eviction = pool.eviction
+    if eviction is None:
+        return
+    check_eviction(eviction)
+    keys, ref_count = pool.blocks["key"].tolist(), pool.blocks["ref_count"].tolist()
+    cached, held = eviction.items["cached"].tolist(), eviction.items["held"].tolist()
+    for block, known in enumerate(cached):
+        _require(bool(known) == (keys[block] != NONE), f"block {block}: the policy is wrong on it")
+        if known:
+            _require(bool(held[block]) == (ref_count[block] > 0), f"block {block}: held or not")
+    full = [keys[block] != NONE for block in queue]
+    _require(full == sorted(full), "an empty block waits behind a cached one")
 
 
 def _check_index(pool: Pool) -> None:

@@ -71,7 +71,7 @@ class Replay:
         judged = len(config.groups) == 1 and isinstance(config.groups[0], FullAttentionSpec)
         judged = judged and config.enable_prefix_caching and workload.prefix_known
         self.engine = make_engine(
-            config, requests, ids, per_id, longest, num_keys=self.num_keys if judged else 0
+            config, requests, ids, per_id, longest, num_keys=self.num_keys, judged=judged
         )
         self._rejected: list[int] = []
         if not self.drive_config.block_like_vllm:

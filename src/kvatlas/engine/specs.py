@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
 from kvatlas.errors import InputError
+from kvatlas.eviction.registry import policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,8 @@ class EngineConfig:
             and Mamba groups (vLLM's default), None keeps everything.
         watermark: share of the pool that admission keeps free.
         version: whose rules, a key of `versions.VLLM_VERSIONS`.
+        eviction_policy: who is evicted, a name of `kvatlas.eviction.POLICIES`; `lru` is vLLM's
+            order.
 
     Raises:
         InputError: a value that vLLM would refuse, or that this twin does not model.
@@ -117,6 +120,7 @@ class EngineConfig:
     hash_block_size: int | None = None
     prefix_cache_retention_interval: int | None = 0
     version: str = VLLM_VERSIONS[0]
+    eviction_policy: str = "lru"
 
     def __post_init__(self) -> None:
         _at_least(self, 2, "num_blocks", "one block is the null block and holds no tokens")
@@ -141,6 +145,7 @@ class EngineConfig:
                 remedy="give a number from 0 to below 1",
             )
         rules(self.version)
+        policy(self.eviction_policy)
         self._check_groups()
 
     @property

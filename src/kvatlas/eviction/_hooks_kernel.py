@@ -15,6 +15,7 @@ from __future__ import annotations
 from kvatlas.eviction import _heap_kernel as heap_
 from kvatlas.eviction import _memory_kernel as memory_
 from kvatlas.eviction import _queues_kernel as queues
+from kvatlas.eviction import _return_rate_kernel as return_rate
 from kvatlas.eviction import _sessions_kernel as sessions
 from kvatlas.eviction._keys_kernel import offer
 from kvatlas.eviction._state_kernel import (
@@ -22,6 +23,7 @@ from kvatlas.eviction._state_kernel import (
     LFU,
     NONE,
     ONE_HIT_FIRST,
+    RETURN_RATE,
     SESSION_AWARE,
     Eviction,
 )
@@ -34,6 +36,15 @@ def request_begins(eviction: Eviction) -> None:
     eviction.info.requests += 1
     if eviction.info.code == SESSION_AWARE:
         sessions.request_begins(eviction)
+    elif eviction.info.code == RETURN_RATE:
+        return_rate.request_begins(eviction)
+
+
+@inlined
+def gives_back(eviction: Eviction, answer_tokens: int) -> None:
+    """A request whose answer had so many tokens gives its blocks back next, the deepest first."""
+    eviction.info.long_answer = 1 if answer_tokens >= return_rate.SHORT_ANSWER_TOKENS else 0
+    eviction.info.deepest = 1
 
 
 @inlined
@@ -47,8 +58,11 @@ def found(eviction: Eviction, item: int, content: int) -> None:
 def used(eviction: Eviction, item: int) -> None:
     """A request hit `item`; O(1)."""
     eviction.items[item].uses += 1
+    eviction.items[item].used_at = eviction.info.requests
     if eviction.info.by_leaf == 0:
         queues.hit(eviction, item)
+    elif eviction.info.code == RETURN_RATE:
+        return_rate.used(eviction, item)
 
 
 @inlined
@@ -61,16 +75,20 @@ def fill(eviction: Eviction, item: int, content: int, parent: int, depth: int) -
     it.children = 0
     it.depth = depth
     it.uses = 1
+    it.used_at = info.requests
     it.queued = 0
     it.weight = 0.0
     it.mark = 0
     it.cached = 1
+    eviction.contents[item] = content
     if info.by_leaf == 0:
         queues.enters(eviction, item, content)
     elif info.code == SESSION_AWARE:
         sessions.inserted(eviction, item, content, parent)
     elif info.code == LFU or info.code == ONE_HIT_FIRST:
         it.uses += memory_.past_uses(eviction, content)
+    elif info.code == RETURN_RATE:
+        return_rate.inserted(eviction, item, content, parent, depth)
 
 
 @kernel
@@ -101,7 +119,9 @@ def released(eviction: Eviction, item: int, parent: int) -> None:
     stamp(eviction, item)
     if info.by_leaf == 0:
         queues.returns(eviction, item)
-    elif parent != NONE and eviction.items[parent].cached != 0:
+    elif info.code == RETURN_RATE:
+        return_rate.released(eviction, item)
+    if info.by_leaf != 0 and parent != NONE and eviction.items[parent].cached != 0:
         link(eviction, item, parent)
     if it.children == 0:
         offer(eviction, item)
@@ -155,6 +175,8 @@ def above_of(eviction: Eviction, item: int) -> int:
 @inlined
 def inherit(eviction: Eviction, item: int, parent: int) -> None:
     """Let `parent` end the conversation that `item`, about to go, was in, if it was its last."""
+    if eviction.info.code != SESSION_AWARE:
+        return
     if eviction.items[parent].used_at == eviction.items[item].used_at:
         eviction.items[parent].turn = eviction.items[item].turn
 
@@ -167,6 +189,8 @@ def victim(eviction: Eviction) -> int:
         heap = queues.victim_heap(eviction)
     elif info.code == SESSION_AWARE:
         heap = sessions.least_likely(eviction)
+    elif info.code == RETURN_RATE:
+        heap = return_rate.least_returning(eviction)
     else:
         heap = 0 if eviction.sizes[0] > 0 else NONE
     if heap == NONE:
@@ -201,6 +225,8 @@ def forget(eviction: Eviction, item: int, content: int) -> None:
     eviction.info.evictions += 1
     if code == LFU or code == ONE_HIT_FIRST:
         memory_.keep_uses(eviction, content, int(it.uses))
+    elif code == RETURN_RATE:
+        return_rate.removed(eviction, item, content)
 
 
 @kernel
@@ -215,6 +241,8 @@ def reset(eviction: Eviction) -> None:
     """All contents are gone; what was learnt and remembered stays. O(items)."""
     for item in range(eviction.items.shape[0]):
         it = eviction.items[item]
+        if it.cached != 0 and eviction.info.code == RETURN_RATE:
+            return_rate.removed(eviction, item, int(eviction.contents[item]))
         it.cached = 0
         it.children = 0
         it.parent = NONE

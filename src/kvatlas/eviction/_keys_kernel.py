@@ -20,6 +20,7 @@ from kvatlas.eviction._state_kernel import (
     NONE,
     ONE_HIT_FIRST,
     OPTIMUM,
+    RETURN_RATE,
     S3_FIFO,
     SESSION_AWARE,
     SIEVE,
@@ -37,6 +38,8 @@ def heap_for(eviction: Eviction, item: int) -> int:
         return int(eviction.items[item].heap)
     if code == SESSION_AWARE:
         return class_of(int(eviction.items[item].turn))
+    if code == RETURN_RATE:
+        return int(eviction.items[item].mark)
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from kvatlas.eviction import _heap_kernel as heap_
 from kvatlas.eviction import _hooks_kernel as hooks
+from kvatlas.eviction import _return_rate_kernel as return_rate
 from kvatlas.eviction._keys_kernel import offer_again, offer_instead
 from kvatlas.eviction._paths_kernel import (
     Cache,
@@ -18,7 +19,7 @@ from kvatlas.eviction._paths_kernel import (
     give_back,
     take_place,
 )
-from kvatlas.eviction._state_kernel import COMPUTE_AWARE, NONE, OPTIMUM, Eviction
+from kvatlas.eviction._state_kernel import COMPUTE_AWARE, NONE, OPTIMUM, RETURN_RATE, Eviction
 from kvatlas.jit import entry, inlined
 
 
@@ -46,6 +47,7 @@ def _serve(eviction: Eviction, paths: Paths, cache: Cache, row: int) -> None:
     request = info.requests
     knows_future = info.code == OPTIMUM
     weight = float(info.clock) if info.code == COMPUTE_AWARE else 0.0
+    learns_kinds = info.code == RETURN_RATE
     hits = 0
     last = NONE
     while hits < count:
@@ -57,6 +59,8 @@ def _serve(eviction: Eviction, paths: Paths, cache: Cache, row: int) -> None:
         it.used_at = request
         it.stamp = top - hits
         it.weight = -float(paths.next_use[run.accesses + hits]) if knows_future else weight
+        if learns_kinds:
+            return_rate.used(eviction, int(item))
         last = int(item)
         hits += 1
     count_hits(paths, cache, row, hits)
@@ -83,7 +87,8 @@ def _serve(eviction: Eviction, paths: Paths, cache: Cache, row: int) -> None:
         it = items[item]
         it.used_at = request
         it.stamp = top - i
-        it.weight = -float(paths.next_use[run.accesses + i]) if knows_future else weight
+        if not learns_kinds:
+            it.weight = -float(paths.next_use[run.accesses + i]) if knows_future else weight
         if last != NONE:
             it.parent = last
             it.parent_born = items[last].born
@@ -92,6 +97,12 @@ def _serve(eviction: Eviction, paths: Paths, cache: Cache, row: int) -> None:
     run.accesses += count
     if last == NONE:
         return
+    if learns_kinds:
+        hooks.gives_back(eviction, int(paths.answer_tokens[row]))
+        if count == 1:
+            info.deepest = 0
+        for i in range(count - 1, -1, -1):
+            return_rate.released(eviction, int(cache.place_of[contents[i]] - 1))
     if items[last].children == 0:
         offer_again(eviction, last)
     if paths.tails[row] > 0:

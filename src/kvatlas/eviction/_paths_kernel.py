@@ -38,6 +38,7 @@ class Paths(NamedTuple):
     id_offsets: I64  # (N + 1,)
     blocks: I32  # (N,) blocks that are looked up
     prompt_tokens: I32  # (N,)
+    answer_tokens: I32  # (N,)
     tails: I32  # (N,) blocks that a next turn can share
     ids_per_block: int
     blocks_per_id: int

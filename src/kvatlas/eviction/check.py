@@ -53,5 +53,7 @@ def check_eviction(eviction: Eviction) -> None:
         _require((place[item] != NONE) == free, f"item {item}: can be evicted and does not wait")
     for item in np.flatnonzero(items["cached"] == 0).tolist():
         _require(place[item] == NONE, f"item {item} has no content and waits to be evicted")
+    busy = int(np.count_nonzero(eviction.known["kind"] == NONE))
+    _require(busy == int(info.busy), "the contents in use are miscounted")
     if not info.by_leaf:
         _require(int(eviction.members.sum()) == sum(cached), "the queues' members are miscounted")

@@ -245,6 +245,7 @@ def _make_paths(workload: Workload, block_size: int, count_partial: bool) -> tup
         id_offsets=workload.id_offsets,
         blocks=blocks.astype(np.int32),
         prompt_tokens=workload.prompt_tokens,
+        answer_tokens=workload.output_tokens,
         tails=(prompt // step * (step // block_size)).astype(np.int32),
         ids_per_block=max(1, block_size // span),
         blocks_per_id=parts,

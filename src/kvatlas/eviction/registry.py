@@ -121,6 +121,14 @@ _ALL = (
         by_leaf=True,
         code=codes.SESSION_AWARE,
     ),
+    EvictionPolicy(
+        name="return-rate",
+        title="Return rate",
+        summary="the leaf whose kind returns at the lowest rate at its age, as learnt; else LRU's",
+        source="kvatlas",
+        by_leaf=True,
+        code=codes.RETURN_RATE,
+    ),
 )
 
 POLICIES: Mapping[str, EvictionPolicy] = {policy.name: policy for policy in _ALL}

@@ -35,6 +35,7 @@ NANO_LACKS = {
     "reserve_full_isl": "no reservation of whole prompts to switch",
     "long_prefill_token_threshold": "no limit on one prompt's tokens per step",
     "prefix_caching": "no switch for its prefix cache",
+    "eviction_policy": "one order of eviction",
     "async_scheduling": "no async scheduling",
 }
 """Settings that nano-vLLM does not have, in words."""
@@ -50,6 +51,7 @@ _DEFAULTS: dict[str, int | float | bool | str | None] = {
     "reserve_full_isl": True,
     "long_prefill_token_threshold": 0,
     "prefix_caching": True,
+    "eviction_policy": "lru",
     "async_scheduling": False,
     "arrivals": "backlog",
     "queue_depth": 256,
@@ -65,6 +67,7 @@ _DEFAULTS: dict[str, int | float | bool | str | None] = {
     "identity_tokens": None,
 }
 _ONE_WAY = ("block_like_vllm", "sort")  # switches that have no --no-
+_FLAG_NAMES = {"eviction_policy": "--eviction"}  # that are not the setting's own
 
 
 def flags_of(said: Mapping[str, Any]) -> dict[str, str]:
@@ -104,7 +107,7 @@ def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     old, new = flags_of(before), flags_of(after)
     words = [f"{flag} {text}".strip() for flag, text in new.items() if old.get(flag) != text]
     for name, value in _DEFAULTS.items():
-        flag = "--" + name.replace("_", "-")
+        flag = _flag_name(name)
         was, is_now = ({flag, f"--no-{flag[2:]}"} & set(flags) for flags in (old, new))
         if was and not is_now:
             # Back to what it is when nobody says.
@@ -115,10 +118,14 @@ def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def _flag(name: str, value: int | float | bool | str | None) -> tuple[str, str]:
-    flag = name.replace("_", "-")
+    flag = _flag_name(name)
     if isinstance(value, bool):
-        return f"--{flag}" if value or name in _ONE_WAY else f"--no-{flag}", ""
-    return f"--{flag}", str(value).removesuffix(".0")
+        return flag if value or name in _ONE_WAY else f"--no-{flag[2:]}", ""
+    return flag, str(value).removesuffix(".0")
+
+
+def _flag_name(name: str) -> str:
+    return _FLAG_NAMES.get(name, "--" + name.replace("_", "-"))
 
 
 def _exact_bytes(size: int) -> str:

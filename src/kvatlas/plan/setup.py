@@ -44,6 +44,7 @@ _WHOLE = (
     "queue_depth",
     "kv_memory_bytes",
 )
+_BEFORE_IT_WAS_SAID = {"eviction_policy": "lru"}  # what held in recordings older than a setting
 _BOOKS_BYTES_PER_BLOCK = 104  # a record of 40 bytes, and up to four index slots of 16
 _BOOKS_SHARE = 0.5  # of the machine's memory: the workload and the run's own analysis need theirs
 _WINDOWED = (specs.SlidingWindowSpec, specs.ChunkedLocalAttentionSpec)
@@ -61,6 +62,8 @@ class Setup:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.said:
+            if name in _BEFORE_IT_WAS_SAID:
+                return _BEFORE_IT_WAS_SAID[name]
             raise InputError("the recording does not say this setting", field=name)
         return self.said[name]
 
@@ -100,6 +103,7 @@ class Setup:
             enable_prefix_caching=self["prefix_caching"],
             async_scheduling=self["async_scheduling"],
             version=self["engine_version"],
+            eviction_policy=self["eviction_policy"],
         )
 
     @property

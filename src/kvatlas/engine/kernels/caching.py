@@ -7,7 +7,7 @@ v1/core/single_type_kv_cache_manager.py, vLLM 0.32.0.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import prefix_index, recording
+from kvatlas.engine.kernels import evicting, prefix_index, recording
 from kvatlas.engine.kernels.attention import cdiv
 from kvatlas.engine.kernels.identity import fill_keys, key_at
 from kvatlas.engine.kernels.state import (
@@ -51,6 +51,7 @@ def cache_blocks(engine: Engine, row: int, num_tokens: int) -> None:
                 at = prefix_index.follow(pool, at, before, key)
                 before = key
                 prefix_index.insert(pool, group, key, block, at)
+                evicting.inserted(pool, pool.eviction, engine.table[group, slot], i)
                 inserted += 1
                 if noted and engine.seen[key] == 0:
                     engine.seen[key] = row + 1
@@ -132,6 +133,7 @@ def _cache_prompt_tail(engine: Engine, group: int, row: int, num_tokens: int) ->
     key = key_at(engine, row, num_tokens)
     if pool.blocks[block].key == NONE:
         prefix_index.insert(pool, group, key, block, prefix_index.home(pool, key))
+        evicting.inserted(pool, pool.eviction, engine.table[group, slot], at)
         pool.info.cached += 1
         pool.info.inserts += 1
         if pool.log.info.on != 0:

@@ -6,7 +6,15 @@ others: the rules behind them, and whole replays (`drive`).
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import caching, manager, prefix_index, queues, recording, scheduler
+from kvatlas.engine.kernels import (
+    caching,
+    evicting,
+    manager,
+    prefix_index,
+    queues,
+    recording,
+    scheduler,
+)
 from kvatlas.engine.kernels import pool as pool_
 from kvatlas.engine.kernels.lookup import find_longest_cache_hit
 from kvatlas.engine.kernels.state import (
@@ -57,6 +65,7 @@ def cache_blocks(pool: Pool, group: int, keys: I64, blocks: I32) -> None:
             prefix_index.insert(pool, group, keys[i], block, prefix_index.home(pool, keys[i]))
             pool.info.cached += 1
             pool.info.inserts += 1
+            evicting.inserted(pool, pool.eviction, blocks, i)
     if pool.log.info.on != 0:
         recording.cachings(pool, group, blocks, 0, blocks.shape[0])
 
@@ -74,6 +83,7 @@ def evict(pool: Pool, block: int) -> bool:
         return False
     if pool.log.info.on != 0:
         recording.eviction(pool, block, schema.BY_EXPLICIT)
+    evicting.dropped(pool, pool.eviction, block)
     prefix_index.remove(pool, block)
     pool.info.cached -= 1
     pool.info.evictions += 1

@@ -8,8 +8,8 @@ context parallelism.
 
 from __future__ import annotations
 
+from kvatlas.engine.kernels import evicting, recording
 from kvatlas.engine.kernels import pool as pool_
-from kvatlas.engine.kernels import recording
 from kvatlas.engine.kernels.attention import num_skipped_tokens
 from kvatlas.engine.kernels.caching import cache_blocks
 from kvatlas.engine.kernels.demand import blocks_to_allocate
@@ -84,6 +84,7 @@ def allocate_slots(
         return False
     if slot == NONE:
         slot = take_slot(engine, row)
+        evicting.request_begins(engine.pool.eviction)
     if with_hits:
         for group in range(num_groups):
             adopt_hits(engine, group, slot, computed)
@@ -106,6 +107,7 @@ def free(engine: Engine, row: int) -> None:
     slot = engine.requests[row].slot
     if slot == NONE:
         return
+    evicting.request_ends(engine, engine.pool.eviction, row)
     for group in range(engine.groups.shape[0]):
         log.group = group
         pool_.free_blocks(

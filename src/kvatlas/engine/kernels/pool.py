@@ -7,7 +7,7 @@ Mirrors v1/core/block_pool.py and kv_cache_utils.FreeKVCacheBlockQueue of vLLM 0
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import prefix_index, recording
+from kvatlas.engine.kernels import evicting, prefix_index, recording
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
 from kvatlas.jit import inlined, kernel
 
@@ -17,14 +17,20 @@ def get_new_blocks(pool: Pool, count: int, out: I32, start: int) -> None:
     """Pop `count` blocks from the head of the free queue into `out[start:]`; O(count).
 
     Popping is what evicts: each block loses the content it still held. The caller has checked that
-    `count` blocks are free.
+    `count` blocks are free. An eviction policy chooses otherwise among what is cached.
     """
+    if evicting.take_chosen(pool, pool.eviction, count, out, start):
+        return
     blocks = pool.blocks
     sentinel = blocks.shape[0] - 1
     block = int(blocks[sentinel].next_free)
     evicted = 0
     if pool.log.info.on != 0:
-        recording.evictions(pool, count, start)
+        upcoming = block
+        for i in range(start, start + count):
+            out[i] = upcoming
+            upcoming = int(blocks[upcoming].next_free)
+        recording.evictions(pool, out, start, count)
     for i in range(start, start + count):
         out[i] = block
         popped = blocks[block]
@@ -50,6 +56,7 @@ def touch(pool: Pool, block: int) -> None:
     if block == NULL_BLOCK:
         return
     touched = pool.blocks[block]
+    evicting.touched(pool.eviction, block, touched.ref_count == 0)
     if touched.ref_count == 0:
         pool.blocks[touched.prev_free].next_free = touched.next_free
         pool.blocks[touched.next_free].prev_free = touched.prev_free
@@ -92,6 +99,8 @@ def free_blocks(pool: Pool, table: I32, start: int, stop: int, step: int) -> Non
             old.next_free = sentinel
             blocks[tail].next_free = block
             tail = block
+            above = i + step if step < 0 or i + step < stop else NONE
+            evicting.released(pool, pool.eviction, table, i, above)
     blocks[sentinel].prev_free = tail
     info.free += freed
     if pool.log.info.on != 0:
@@ -112,4 +121,5 @@ def reset_prefix_cache(pool: Pool) -> bool:
         for slot in range(pool.slots.shape[1]):
             pool.slots[group, slot] = NONE
     pool.info.cached = 0
+    evicting.reset(pool.eviction)
     return True

@@ -23,17 +23,16 @@ from kvatlas.jit import kernel
 
 
 @kernel
-def evictions(pool: Pool, count: int, position: int) -> None:
-    """Log the content that popping `count` blocks to table `position` is about to lose; O(count).
+def evictions(pool: Pool, table: I32, position: int, count: int) -> None:
+    """Log the content that `table[position:position + count]` is about to lose; O(count).
 
     The queue holds what a request freed side by side, last block first, so keys come as runs.
     """
     blocks, log = pool.blocks, pool.log
-    block = int(blocks[blocks.shape[0] - 1].next_free)
     first_key = last_key = group = NONE
     run = stride = 0
     for i in range(count):
-        popped = blocks[block]
+        popped = blocks[table[position + i]]
         key = int(popped.key)
         gap = key - last_key
         if run > 0 and not (
@@ -51,7 +50,6 @@ def evictions(pool: Pool, count: int, position: int) -> None:
                 stride = gap
             last_key = key
             run += 1
-        block = int(popped.next_free)
     if run > 0:
         _put_keys(
             log, schema.EVICTED, schema.BY_ALLOCATION, group, position + count - run, run,

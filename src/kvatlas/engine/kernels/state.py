@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.events._log_kernel import Log
+from kvatlas.eviction._state_kernel import Eviction
 from kvatlas.records import Record, Records, record_dtype
 
 I32 = NDArray[np.int32]
@@ -155,6 +156,7 @@ class Pool(NamedTuple):
     slots: I32  # (G, T) the prefix index: the first block cached under a key, NONE = empty
     info: Record  # POOL_INFO
     log: Log  # what happened, while somebody listens
+    eviction: Eviction | None  # the policy that chooses what is evicted, None for the queue's order
 
 
 class Engine(NamedTuple):

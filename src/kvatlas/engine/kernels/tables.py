@@ -8,8 +8,8 @@ managers in v1/core/single_type_kv_cache_manager.py, vLLM 0.32.0.
 
 from __future__ import annotations
 
+from kvatlas.engine.kernels import evicting, recording
 from kvatlas.engine.kernels import pool as pool_
-from kvatlas.engine.kernels import recording
 from kvatlas.engine.kernels.attention import cdiv, num_skipped_tokens
 from kvatlas.engine.kernels.state import CROSS, MAMBA_ALIGN, NONE, NULL_BLOCK, Engine
 from kvatlas.events import schema
@@ -54,6 +54,8 @@ def adopt_hits(engine: Engine, group: int, slot: int, computed: int) -> None:
         block = int(engine.hits[group, i])
         pool_.touch(engine.pool, block)
         engine.table[group, slot, i] = block
+    pool = engine.pool
+    evicting.found(pool, pool.eviction, engine.table[group, slot], num_hits, group)
     if engine.pool.log.info.on != 0:
         engine.pool.log.info.group = group
         recording.touches(engine.pool, engine.table[group, slot], skipped, num_hits)
