@@ -18,7 +18,14 @@ Record = Any
 
 
 def record_dtype(**fields: str) -> np.dtype[np.void]:
-    """Return an aligned record dtype with `fields` (name: NumPy type code)."""
+    """Return an aligned record dtype with `fields` (name: NumPy type code).
+
+    Raises: ValueError for a name that NumPy's records have themselves: uncompiled, it would be read
+    instead of the field.
+    """
+    taken = [name for name in fields if hasattr(np.record, name)]
+    if taken:
+        raise ValueError(f"NumPy's records have a {taken[0]} of their own")
     return np.dtype(list(fields.items()), align=True)
 
 

@@ -189,3 +189,8 @@ def test_what_repeats_in_less_than_a_block_is_no_matter_of_memory() -> None:
     study = CapacityStudy(workload, 16)
     said = headline(study.table([1]), bounds_at(study, study.knee_blocks), None)
     assert "smaller blocks could help" in said[0]
+
+
+def test_more_memory_than_can_be_is_refused() -> None:
+    with pytest.raises(InputError, match="more blocks than can be asked about"):
+        marks(study_of("conversation"), {"HBM": 8 << 62, "disk": 8 << 62}, 1 << 10)

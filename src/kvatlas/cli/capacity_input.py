@@ -6,6 +6,7 @@ lists (`capacity_lists`), what is done with it all (`curve_run`, `policies_run`)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from kvatlas.workload import Workload
 
 __all__ = [
-    "MOST_BLOCKS",
     "bytes_per_block",
     "check_flags",
     "check_outputs",
@@ -31,9 +31,9 @@ __all__ = [
     "tier_sizes",
 ]
 
-MOST_BLOCKS = 1 << 40
-"""The largest capacity that can be asked about."""
-
+_MOST_BLOCKS = 1 << 40  # as `kvatlas.measure.curves.MOST_BLOCKS`, without loading it
+_MOST_POINTS = 100_000
+_MOST_TOKENS = 2**31 - 1
 _FLAG_OF_FIELD = {
     "kv_dtype": "--kv-dtype",
     "count_partial": "--count-partial",
@@ -63,10 +63,9 @@ def check_flags(flags: CapacityFlags) -> None:
     """Check numbers that need no trace. Raises: InputError."""
     for name in ("block_size", "blocks", "max_num_seqs", "max_num_batched_tokens"):
         value = getattr(flags, name)
-        if value is not None and value < 1:
-            raise InputError("must be at least 1", field=_flag(name), value=value)
-    if flags.blocks is not None and flags.blocks > MOST_BLOCKS:
-        raise InputError("must be at most 2**40", field="--blocks", value=flags.blocks)
+        most = _MOST_BLOCKS if name == "blocks" else _MOST_TOKENS
+        if value is not None and not 1 <= value <= most:
+            raise InputError(f"must be 1 to {most:,}", field=_flag(name), value=value)
     if flags.replays < 0:
         raise InputError("must be 0 or more", field="--replays", value=flags.replays)
     if isinstance(flags, CurveFlags):
@@ -74,8 +73,13 @@ def check_flags(flags: CapacityFlags) -> None:
 
 
 def _check_curve_flags(flags: CurveFlags) -> None:
-    if flags.points is not None and flags.points < 2:
-        raise InputError("must be at least 2", field="--points", value=flags.points)
+    if flags.points is not None and not 2 <= flags.points <= _MOST_POINTS:
+        raise InputError(
+            f"must be 2 to {_MOST_POINTS:,}",
+            field="--points",
+            value=flags.points,
+            remedy="--all gives every breakpoint",
+        )
     given = [
         name
         for name, there in (
@@ -121,7 +125,8 @@ def check_outputs(flags: CapacityFlags) -> None:
         require_writable(path, flag, flags.trace)
         if path == STDOUT and name == "html":
             raise InputError("not for a terminal", field=flag, remedy="name a file")
-        if written.setdefault(path, flag) != flag:
+        place = path if path == STDOUT else os.path.realpath(path)
+        if written.setdefault(place, flag) != flag:
             raise InputError("two outputs in one file", field=flag, remedy="name another file")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvatlas.cli.capacity_input import MOST_BLOCKS, naming_capacity_flags
+from kvatlas.cli.capacity_input import naming_capacity_flags
 from kvatlas.errors import InputError
 
 __all__ = ["parse_capacities", "parse_names", "parse_targets", "replay_capacities"]
@@ -17,6 +17,8 @@ def parse_capacities(text: str | None) -> list[int] | None:
     """Return the capacities of a list, rising, each once; None without one. Raises: InputError."""
     if text is None:
         return None
+    from kvatlas.measure.curves import MOST_BLOCKS
+
     numbers = []
     for part in _parts(text, "--capacities"):
         try:
@@ -69,7 +71,9 @@ def parse_names(text: str | None) -> list[str] | None:
 def _parts(text: str, flag: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise InputError("a list with nothing in it", field=flag, value=text)
+        raise InputError(
+            "a list with nothing in it", field=flag, value=text, remedy="put commas between values"
+        )
     return parts
 
 

@@ -30,14 +30,12 @@ from kvatlas.cli.stopwatch import Stopwatch
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from kvatlas.cli.capacity_study import Stopped
     from kvatlas.measure.curves import CapacityStudy
     from kvatlas.report.curve_document import CurveDocument, EnginePoint, Mark
 
 __all__ = ["document_of", "run_curve", "write_views"]
 
-_POINTS = 65
-_OF_CEILING = (0.5, 0.8, 0.9, 0.95, 0.99)
-"""Targets when nobody says: these shares of the ceiling."""
 _ALONE = (
     "a prefix cache alone, requests one after another: what running requests pin is left out; "
     "--replays shows the engine itself"
@@ -102,7 +100,14 @@ def document_of(flags: CurveFlags) -> CurveDocument:
     from kvatlas.cli.capacity_study import Stopped, make_table, replay_engine, walk
     from kvatlas.cli.replay_summary import said_workload
     from kvatlas.cli.version import version
-    from kvatlas.plan.capacity import advise, bounds_at, headline, marks
+    from kvatlas.plan.capacity import (
+        POINTS,
+        SHARES_OF_CEILING,
+        advise,
+        bounds_at,
+        headline,
+        marks,
+    )
     from kvatlas.report.curve_document import CurveDocument
 
     with Stopwatch() as watch, Interrupts() as interrupts:
@@ -125,9 +130,9 @@ def document_of(flags: CurveFlags) -> CurveDocument:
                 else ()
             )
             replayed = replay_capacities(
-                flags.replays, [flags.blocks or 0, study.knee_blocks], _spread(study, _POINTS)
+                flags.replays, [flags.blocks or 0, study.knee_blocks], _spread(study, POINTS)
             )
-            capacities, table_note = _capacities(flags, study, asked, tiers, replayed)
+            capacities, table_note = _capacities(flags, study, asked, tiers, replayed, stopped)
         with watch.stage("optimum_s"):
             table = make_table(study, capacities, stopped)
         engine: tuple[EnginePoint, ...] = ()
@@ -138,7 +143,7 @@ def document_of(flags: CurveFlags) -> CurveDocument:
             ceiling = study.ceiling()
             if targets is None and ceiling.hit_tokens:
                 best = ceiling.hit_tokens / ceiling.queried_tokens
-                targets = [share * best for share in _OF_CEILING]
+                targets = [share * best for share in SHARES_OF_CEILING]
             advice = advise(study, targets or [], block_bytes) if ceiling.hit_tokens else ()
             rates = {
                 point.capacity_blocks: point.token_hit_rate
@@ -184,16 +189,19 @@ def _capacities(
     asked: list[int] | None,
     tiers: tuple[Mark, ...],
     replayed: list[int],
+    stopped: Stopped,
 ) -> tuple[list[int], str]:
     """Return which capacities the table has, and how they were chosen."""
+    from kvatlas.plan.capacity import POINTS
+
     if asked is not None:
         return asked, "The capacities that were asked for."
     named = {study.knee_blocks, flags.blocks or 0, *replayed}
     named |= {mark.capacity_blocks for mark in tiers}
-    if flags.all_points:
+    if flags.all_points and not stopped:
         chosen, note = study.lru.blocks.at.tolist(), "Every breakpoint of the curve"
     else:
-        wanted = flags.points or _POINTS
+        wanted = POINTS if stopped else flags.points or POINTS
         chosen = _spread(study, wanted)
         note = f"{wanted} capacities, each as many times the one before, moved to breakpoints"
     capacities = sorted(blocks for blocks in named | set(chosen) if blocks > 0)

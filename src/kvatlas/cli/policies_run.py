@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_policies"]
 
-_DOUBLINGS = range(-6, 3)
-"""Capacities when nobody says: the knee, and what is so many times twice as large."""
+_POINTS = 9
 
 
 def run_policies(flags: PoliciesFlags) -> int:
@@ -82,7 +81,9 @@ def _document(flags: PoliciesFlags) -> PoliciesDocument:
             capacities = _capacities(flags, study, asked)
         with watch.stage("policies_s"):
             comparison = _compare(study, capacities, names, stopped)
-        focus = flags.blocks or study.knee_blocks or study.lru.blocks.enough
+        focus = flags.blocks or max(1, study.knee_blocks)
+        if focus not in capacities:  # a list was asked for: what lies nearest in it
+            focus = min(capacities, key=lambda blocks: abs(blocks - focus))
         engine: dict[str, tuple[EnginePoint, ...]] = {}
         if flags.replays and not stopped:
             with watch.stage("engine_s"):
@@ -108,12 +109,13 @@ def _document(flags: PoliciesFlags) -> PoliciesDocument:
 
 
 def _capacities(flags: PoliciesFlags, study: CapacityStudy, asked: list[int] | None) -> list[int]:
+    from kvatlas.measure.curves import spread
+
     extra = set() if flags.blocks is None else {flags.blocks}
     if asked is not None:
         return sorted({*asked, *extra})
-    middle = study.knee_blocks or 1
-    around = {max(1, round(middle * 2.0**doublings)) for doublings in _DOUBLINGS}
-    return sorted(around | extra)
+    whole = spread(study.lru.blocks, _POINTS).tolist()
+    return sorted({*whole, max(1, study.knee_blocks), *extra})
 
 
 def _compare(

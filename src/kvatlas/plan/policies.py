@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from kvatlas.eviction import OPTIMUM, POLICIES, PrefixOnlyRun, policy
 from kvatlas.measure.curves import CapacityStudy
 from kvatlas.report.curve_document import PolicyRow
+from kvatlas.report.numbers import blocks as blocks_text
 
 __all__ = ["NEVER_WORSE_POINTS", "WORTH_POINTS", "PolicyComparison", "compare_policies", "verdict"]
 
@@ -105,6 +106,8 @@ def compare_policies(
     stopped = threading.Event()
 
     def simulated(name: str, blocks: int) -> tuple[int, int, float] | None:
+        if stopped.is_set():
+            return None
         began_s = time.perf_counter()
         run = PrefixOnlyRun(
             study.workload,
@@ -166,7 +169,7 @@ def verdict(
     """
     rows = {row.name: row for row in comparison.rows}
     at = int(np.argmin(np.abs(comparison.capacity_blocks - focus_blocks)))
-    where = _blocks(int(comparison.capacity_blocks[at]))
+    where = blocks_text(int(comparison.capacity_blocks[at]))
     others = [row for row in comparison.rows if row.kind == "policy" and row.name != _LRU]
 
     def points(row: PolicyRow) -> F64:
@@ -185,7 +188,13 @@ def verdict(
             f"{max(0.0, -float(gain.min())):.1f} points below LRU at the capacities here."
         )
     elif most < WORTH_POINTS:
-        said.append(f"Stay on LRU: {gap}, so no policy can gain much there.")
+        gaps = points(rows[OPTIMUM.name])
+        widest = int(np.argmax(gaps))
+        elsewhere = ""
+        if gaps[widest] >= WORTH_POINTS:
+            at_widest = blocks_text(int(comparison.capacity_blocks[widest]))
+            elsewhere = f" (The gap is widest at {at_widest}: {gaps[widest]:.1f} points.)"
+        said.append(f"Stay on LRU: {gap}, so no policy can gain much there.{elsewhere}")
     else:
         tried = "nothing tried here wins" if others else "no other policy was tried that wins"
         said.append(f"Stay on LRU: {gap}, but {tried} {WORTH_POINTS:g} points there safely.")
@@ -197,13 +206,9 @@ def verdict(
             steady_too = "is never far below LRU" if row in steady else loses
             said.append(
                 f"{row.title} wins {gain[high]:.1f} points at "
-                f"{_blocks(int(comparison.capacity_blocks[high]))} and {steady_too}."
+                f"{blocks_text(int(comparison.capacity_blocks[high]))} and {steady_too}."
             )
     return tuple(said)
-
-
-def _blocks(count: int) -> str:
-    return "1 block" if count == 1 else f"{count:,} blocks"
 
 
 _BOUNDS = {

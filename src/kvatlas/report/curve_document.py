@@ -106,7 +106,8 @@ class Advice:
         low_blocks, high_blocks: 95% interval, by resampling stretches of the trace.
         first_half_blocks, second_half_blocks: what either half needs alone; None as above.
         held_out_error: the first half's answer over the second's need, less 1.
-        converged: the answer of the first half is within 2% of the second half's need.
+        converged: the answer of the first half is within 2% of the second half's need, and the
+            interval has an end.
         reason: why not converged; empty when it is.
     """
 
@@ -162,6 +163,14 @@ class CurveDocument:
     timing: Mapping[str, float]
     partial: str = ""
     focus_name: str = "--blocks"
+
+    @property
+    def engine_rates(self) -> dict[int, float]:
+        """Token hit rate of the engine by capacity: every replay, and the bounds that know it."""
+        rates = {point.capacity_blocks: point.token_hit_rate for point in self.engine}
+        if self.focus is not None and self.focus.engine is not None:
+            rates[self.focus.capacity_blocks] = self.focus.engine
+        return dict(sorted(rates.items()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,7 +53,7 @@ def partial_line(partial: str) -> str:
 def bounds_rows(bounds: Bounds) -> list[tuple[str, str, float, str]]:
     """Return key, name, token hit rate and meaning of the bounds, the highest first."""
     rows = [
-        ("content", "Content", bounds.content, "seen before, to the token"),
+        ("content", "Content", bounds.content, "seen before"),
         ("ceiling", "Ceiling", bounds.ceiling, "no limit of capacity, whole blocks"),
         ("optimum", "Optimum", bounds.optimum, "the best of any policy"),
         ("lru", "LRU", bounds.lru, "a prefix cache alone"),

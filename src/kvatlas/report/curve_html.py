@@ -91,7 +91,7 @@ def _charts(document: CurveDocument, *, tall: bool) -> Iterator[str]:
     table, units = _thinned(document), units_of(document)
     blocks, queried = table.capacity_blocks, max(1, table.queried_tokens)
     named = [Upright(name, capacity) for capacity, name in named_capacities(document).items()]
-    engine = np.array([point.capacity_blocks for point in document.engine], np.int64)
+    engine = np.array(list(document.engine_rates), np.int64)
     axis = CapacityAxis.over([*blocks.tolist(), *engine.tolist(), *(mark.blocks for mark in named)])
     lru = table.hit_tokens / queried
     optimum = lru + table.policy_tokens / queried
@@ -99,8 +99,8 @@ def _charts(document: CurveDocument, *, tall: bool) -> Iterator[str]:
         Series("LRU", _LRU, blocks, lru, "bold"),
         Series("optimum", _OPTIMUM, blocks, optimum),
     ]
-    if document.engine:
-        rates = np.array([point.token_hit_rate for point in document.engine])
+    if engine.size:
+        rates = np.array(list(document.engine_rates.values()))
         series.append(Series("the engine", _ENGINE, engine, rates, "points"))
     ceiling = document.ceiling.hit_tokens / queried
     content = ceiling + table.granularity_tokens / queried

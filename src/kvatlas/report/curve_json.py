@@ -68,15 +68,11 @@ def share_of(hits: int, queried: int) -> float | None:
 
 
 def curve_rows(table: CurveTable, bytes_per_block: int | None) -> Iterator[dict[str, Any]]:
-    """Yield the curve capacity by capacity, in plain types.
-
-    Hit tokens of the optimum are never below LRU's: a partial block or a last token is worth less
-    than a block, so that a few tokens can go the other way.
-    """
+    """Yield the curve capacity by capacity, in plain types."""
     for at, blocks in enumerate(table.capacity_blocks.tolist()):
         hit_blocks, hit_tokens = int(table.hit_blocks[at]), int(table.hit_tokens[at])
         best_blocks = int(table.optimum_hit_blocks[at])
-        best_tokens = hit_tokens + int(table.policy_tokens[at])
+        best_tokens = int(table.optimum_hit_tokens[at])
         yield {
             "capacity_blocks": blocks,
             "capacity_bytes": None if bytes_per_block is None else blocks * bytes_per_block,

@@ -127,9 +127,9 @@ def _picture(console: Console, document: CurveDocument) -> Iterator[RenderableTy
         PlotLine("optimum", "green", "dotted", blocks, lru + table.policy_tokens / queried),
         PlotLine("LRU", "bold blue", "solid", blocks, lru),
     ]
-    if document.engine:
-        at = np.array([point.capacity_blocks for point in document.engine], np.int64)
-        rates = np.array([point.token_hit_rate for point in document.engine])
+    if document.engine_rates:
+        at = np.array(list(document.engine_rates), np.int64)
+        rates = np.array(list(document.engine_rates.values()))
         lines.append(PlotLine("the engine", "yellow", "points", at, rates))
     named = [(name, capacity) for capacity, name in named_capacities(document).items()]
     axis = CapacityAxis.over([*blocks.tolist(), *(capacity for _, capacity in named)])

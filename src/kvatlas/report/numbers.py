@@ -5,7 +5,7 @@ Owns: digits, separators, units. Never rounds a share that is not 0 or 1 to 0% o
 
 from __future__ import annotations
 
-__all__ = ["count", "percent", "rate", "seconds"]
+__all__ = ["blocks", "count", "percent", "rate", "seconds"]
 
 _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -15,6 +15,11 @@ def count(number: float) -> str:
     if isinstance(number, int) or float(number).is_integer():
         return f"{int(number):,}"
     return f"{number:,.1f}" if abs(number) >= 0.05 else f"{number:.2g}"
+
+
+def blocks(number: int) -> str:
+    """Return a number of blocks: "1 block", "20,000 blocks"."""
+    return "1 block" if number == 1 else f"{number:,} blocks"
 
 
 def percent(share: float) -> str:

@@ -251,3 +251,12 @@ def test_one_request_at_a_time_the_engine_lies_between_two_neighbouring_capaciti
         # THEN a running request's unhashed end takes one block of the pool, or none
         low, high = curve.tokens(np.array([blocks - 2, blocks - 1])).tolist()
         assert low <= int(engine.result().decisions["prefix_hits"]) <= high
+
+
+@pytest.mark.parametrize("capacity", [-1, -(10**9), (1 << 40) + 1])
+def test_a_capacity_that_no_cache_has_is_refused(capacity: int) -> None:
+    runs = reuse_runs(random_paths(1))
+    curve = lru_curve(runs)
+    for ask in (curve.blocks, curve.tokens, Optimum(runs).hits):
+        with pytest.raises(InputError, match="0 to 2\\*\\*40"):
+            ask(capacity)

@@ -6,7 +6,7 @@ side by side). A prefix cache alone, requests one after another; no engine is in
 """
 
 from kvatlas.measure.curves.capacities import knee, spread
-from kvatlas.measure.curves.hit_curve import HitCurve
+from kvatlas.measure.curves.hit_curve import MOST_BLOCKS, HitCurve
 from kvatlas.measure.curves.lru import LruCurve, lru_curve
 from kvatlas.measure.curves.optimum import Optimum
 from kvatlas.measure.curves.paths import Paths, request_paths
@@ -14,6 +14,7 @@ from kvatlas.measure.curves.reuse_runs import ReuseRuns, reuse_runs
 from kvatlas.measure.curves.study import CapacityStudy, Ceiling, CurveTable
 
 __all__ = [
+    "MOST_BLOCKS",
     "CapacityStudy",
     "Ceiling",
     "CurveTable",

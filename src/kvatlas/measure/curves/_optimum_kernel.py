@@ -15,8 +15,8 @@ __all__ = ["KEEPING", "Future", "Keeping", "keep_rows"]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 
-KEEPING = record_dtype(row="i8", size="i8", waiting="i8")
-"""`row`: the next request; `size`: blocks kept; `waiting`: entries of the heap."""
+KEEPING = record_dtype(row="i8", held="i8", waiting="i8")
+"""`row`: the next request; `held`: blocks kept; `waiting`: entries of the heap."""
 
 
 class Future(NamedTuple):
@@ -42,20 +42,20 @@ def keep_rows(future: Future, keeping: Keeping, capacity: int, hits: I32, stop: 
     kept, heap = keeping.kept, keeping.heap
     for row in range(info.row, stop):
         hits[row] = kept[row]
-        info.size -= kept[row]
+        info.held -= kept[row]
         kept[row] = 0
         for piece in range(future.offsets[row], future.offsets[row + 1]):
             user = int(future.next_use[piece])
             if kept[user] == 0:
                 _push(heap, info, user)
             kept[user] += future.blocks[piece]
-            info.size += future.blocks[piece]
-        while info.size > capacity:
+            info.held += future.blocks[piece]
+        while info.held > capacity:
             user = int(heap[0])
             # The deepest blocks kept for the latest user go first.
-            gone = min(int(kept[user]), info.size - capacity)
+            gone = min(int(kept[user]), info.held - capacity)
             kept[user] -= gone
-            info.size -= gone
+            info.held -= gone
             if kept[user] == 0:
                 _pop(heap, info)
     info.row = max(info.row, stop)

@@ -1,4 +1,4 @@
-"""How much of the prompts was ever seen before, to the token: what no cache of prefixes can pass.
+"""How much of the prompts was ever seen before: what no cache of prefixes can pass.
 
 Owns: the content bound. Leaves to others: what whole blocks make of it (`study`).
 """

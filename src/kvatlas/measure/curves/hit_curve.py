@@ -12,9 +12,28 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HitCurve"]
+from kvatlas.errors import InputError
+
+__all__ = ["MOST_BLOCKS", "HitCurve", "checked_capacities"]
 
 I64 = NDArray[np.int64]
+
+MOST_BLOCKS = 1 << 40
+"""The largest capacity that can be asked about: sums of such numbers stay exact."""
+
+
+def checked_capacities(capacity_blocks: I64 | int) -> I64:
+    """Return capacities as an array. Raises: InputError for one below 0 or above `MOST_BLOCKS`."""
+    capacity = np.atleast_1d(np.asarray(capacity_blocks, np.int64))
+    outside = capacity[(capacity < 0) | (capacity > MOST_BLOCKS)]
+    if outside.size:
+        raise InputError(
+            "must be 0 to 2**40 blocks",
+            field="capacity_blocks",
+            value=int(outside[0]),
+            remedy="name a capacity that a cache can have",
+        )
+    return capacity
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,8 +71,8 @@ class HitCurve:
         return cls(at, value, slope)
 
     def __call__(self, capacity_blocks: NDArray[np.int64] | int) -> I64:
-        """Return the value at each capacity. O(log K) each."""
-        capacity = np.atleast_1d(np.asarray(capacity_blocks, np.int64))
+        """Return the value at each capacity. O(log K) each. Raises: InputError below 0."""
+        capacity = checked_capacities(capacity_blocks)
         before = np.searchsorted(self.at, capacity, side="right") - 1
         return np.asarray(self.value[before] + self.slope[before] * (capacity - self.at[before]))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kvatlas.measure.curves.hit_curve import HitCurve
+from kvatlas.measure.curves.hit_curve import HitCurve, checked_capacities
 from kvatlas.measure.curves.reuse_runs import ReuseRuns
 
 __all__ = ["LruCurve", "lru_curve"]
@@ -42,8 +42,8 @@ class LruCurve:
     _odd_tokens: I64  # what they all together serve less, up to each place
 
     def tokens(self, capacity_blocks: NDArray[np.int64] | int) -> I64:
-        """Return the hit prompt tokens at each capacity. O(log K) each."""
-        capacity = np.atleast_1d(np.asarray(capacity_blocks, np.int64))
+        """Return the hit prompt tokens at each capacity. O(log K) each. Raises: InputError."""
+        capacity = checked_capacities(capacity_blocks)
         odd = np.searchsorted(self._odd_at, capacity, side="right")
         return np.asarray(self._servable(capacity) * self._block_size + self._odd_tokens[odd])
 

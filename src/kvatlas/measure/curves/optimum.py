@@ -1,6 +1,6 @@
 """The most that any eviction policy could reach: prefix-feasible Belady at any capacity.
 
-Owns: `optimum_hits`. Leaves to others: the pieces of reuse (`reuse_runs`).
+Owns: `Optimum`. Leaves to others: the pieces of reuse (`reuse_runs`).
 
 Keep what is used soonest; of blocks with the same next use the deepest goes first. A block between
 two uses is an interval that takes one place, capacity limits how many overlap, and dropping the one
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.measure.curves._optimum_kernel import KEEPING, Future, Keeping, keep_rows
+from kvatlas.measure.curves.hit_curve import checked_capacities
 from kvatlas.measure.curves.reuse_runs import ReuseRuns
 from kvatlas.records import one_record
 
@@ -52,7 +53,10 @@ class Optimum:
         Args:
             capacity_blocks: blocks that the cache keeps between requests, 0 or more.
             should_stop: asked every 65,536 requests; True raises KeyboardInterrupt.
+
+        Raises: InputError for a capacity that no cache can have.
         """
+        capacity = int(checked_capacities(capacity_blocks)[0])
         rows = self.runs.num_requests
         hits = np.zeros(rows, np.int32)
         keeping = Keeping(
@@ -61,7 +65,7 @@ class Optimum:
             info=one_record(KEEPING),
         )
         for stop in range(_SLICE_ROWS, rows + _SLICE_ROWS, _SLICE_ROWS):
-            keep_rows(self._future, keeping, int(capacity_blocks), hits, min(stop, rows))
+            keep_rows(self._future, keeping, capacity, hits, min(stop, rows))
             if should_stop is not None and should_stop():
                 raise KeyboardInterrupt
         return hits

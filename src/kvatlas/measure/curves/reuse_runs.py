@@ -1,8 +1,8 @@
 """Everything that a prefix cache's hit rate depends on, in one pass over the requests.
 
 Owns: `ReuseRuns`, the table of pieces (blocks of one request that one earlier request used last).
-Leaves to others: the curve (`lru`), the optimum (`optimum`) and the bounds (`bounds`), which follow
-from it without looking at the trace again.
+Leaves to others: the curve (`lru`) and the optimum (`optimum`), which follow from it without
+looking at the trace again.
 """
 
 from __future__ import annotations

@@ -166,17 +166,14 @@ class CapacityStudy:
         hit_tokens = self.lru.tokens(capacity)
         optimum_blocks, optimum_tokens = self.optimum_hits(capacity, should_stop)
         most = self.lru.most_tokens
-        # An optimum of blocks may serve a few tokens less than LRU where blocks are not worth the
-        # same (partial ones, the last token): no policy's fault.
-        best_tokens = np.maximum(optimum_tokens, hit_tokens)
         return CurveTable(
             capacity_blocks=capacity,
             hit_blocks=self.lru.blocks(capacity),
             hit_tokens=hit_tokens,
             optimum_hit_blocks=optimum_blocks,
             optimum_hit_tokens=optimum_tokens,
-            policy_tokens=best_tokens - hit_tokens,
-            capacity_tokens=most - best_tokens,
+            policy_tokens=optimum_tokens - hit_tokens,
+            capacity_tokens=most - optimum_tokens,
             granularity_tokens=self.content_tokens - most,
             cold_tokens=self.lru.queried_tokens - self.content_tokens,
             queried_blocks=self.lru.queried_blocks,

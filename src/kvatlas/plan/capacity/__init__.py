@@ -10,8 +10,15 @@ from kvatlas.plan.capacity.engine_curve import engine_points
 from kvatlas.plan.capacity.headline import headline
 from kvatlas.plan.capacity.tiers import marks, prefill_speedup
 
+POINTS = 65
+"""At how many capacities the curve is shown when nobody says."""
+SHARES_OF_CEILING = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""The hit rates that are advised on when nobody says, over the ceiling."""
+
 __all__ = [
     "HELD_OUT_TOLERANCE",
+    "POINTS",
+    "SHARES_OF_CEILING",
     "advise",
     "bounds_at",
     "engine_points",

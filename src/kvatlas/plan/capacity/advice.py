@@ -79,6 +79,8 @@ def _advice(
             reason = (
                 f"the first half says {mine:,} blocks, the second needs {theirs:,} ({error:+.1%})"
             )
+    if not reason and high is None:
+        reason = "too few stretches of the trace reach it for an interval with an end"
     known = capacity is not None and bytes_per_block is not None
     return Advice(
         target=target,

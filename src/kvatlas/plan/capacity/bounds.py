@@ -42,7 +42,9 @@ def _bottleneck(
         "configuration": max(0.0, content - ceiling) + max(0.0, apart),
     }
     lost = sum(losses.values())
-    if lost < _LITTLE * content or content == 0:
+    if content == 0:
+        return "traffic", "no prompt begins as an earlier one did: only other traffic has hits"
+    if lost < _LITTLE * content:
         return "traffic", (
             f"{content:.1%} of the prompt tokens were ever seen before, and all but "
             f"{_points(lost)} of that is reached: only other traffic has more hits"

@@ -9,6 +9,7 @@ import numpy as np
 
 from kvatlas.measure.curves import CurveTable
 from kvatlas.report.curve_document import Bounds
+from kvatlas.report.numbers import blocks
 from kvatlas.units import format_bytes
 
 __all__ = ["headline"]
@@ -47,7 +48,7 @@ def _bounds_sentence(opening: str, bounds: Bounds, bytes_per_block: int | None) 
         else "nothing is hit"
     )
     engine = "" if bounds.engine is None else f"; the engine as configured hits {bounds.engine:.1%}"
-    return f"{opening} {bounds.capacity_blocks:,} blocks{size}: {reached}{engine}."
+    return f"{opening} {blocks(bounds.capacity_blocks)}{size}: {reached}{engine}."
 
 
 def _gap_sentence(table: CurveTable, knee: Bounds) -> str:
@@ -59,7 +60,7 @@ def _gap_sentence(table: CurveTable, knee: Bounds) -> str:
     if gap.size and gap[widest] > at_knee:
         said += (
             f", and {100 * gap[widest]:.1f} points at most, at "
-            f"{int(table.capacity_blocks[widest]):,} blocks"
+            f"{blocks(int(table.capacity_blocks[widest]))}"
         )
     if max(at_knee, float(gap.max(initial=0.0))) < _SMALL_GAP:
         said += ": another policy is not worth the trouble"

@@ -6,12 +6,12 @@ Owns: bytes to blocks, cumulative tiers, the ideal speed-up of prefill.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
+from itertools import accumulate
 
 from kvatlas.errors import InputError
-from kvatlas.measure.curves import CapacityStudy
+from kvatlas.measure.curves import MOST_BLOCKS, CapacityStudy
 from kvatlas.report.curve_document import Mark
+from kvatlas.units import format_bytes
 
 __all__ = ["marks", "prefill_speedup"]
 
@@ -34,15 +34,22 @@ def marks(
     """
     if bytes_per_block < 1:
         raise InputError("must be at least 1", field="bytes_per_block", value=bytes_per_block)
-    names, memory = list(sizes_bytes), np.cumsum(list(sizes_bytes.values()), dtype=np.int64)
+    names, memory = list(sizes_bytes), list(accumulate(sizes_bytes.values()))
     if not names:
         return ()
-    table = study.table(memory // bytes_per_block)
+    if memory[-1] // bytes_per_block > MOST_BLOCKS:
+        raise InputError(
+            "more blocks than can be asked about",
+            field="memory",
+            value=format_bytes(memory[-1]),
+            remedy="name smaller sizes",
+        )
+    table = study.table([size // bytes_per_block for size in memory])
     queried = max(1, table.queried_tokens)
     return tuple(
         Mark(
             name=" + ".join(names[: i + 1]),
-            memory_bytes=int(memory[i]),
+            memory_bytes=memory[i],
             capacity_blocks=int(table.capacity_blocks[i]),
             lru=(rate := int(table.hit_tokens[i]) / queried),
             optimum=rate + int(table.policy_tokens[i]) / queried,
