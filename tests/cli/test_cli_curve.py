@@ -164,6 +164,7 @@ def test_csv_on_standard_output_is_nothing_else() -> None:
         ("--model nosuch", "--model: no such model config (got nosuch)"),
         ("--model llama-3.1-8b --kv-dtype q", "--kv-dtype: this KV cache dtype is not modelled"),
         ("--model llama-3.1-8b --disk 4XB", "--disk: unknown unit of bytes (got 4XB)"),
+        ("--model llama-3.1-8b --hbm 0", "--hbm: no memory (got 0); leave the flag out"),
         ("--prefill-share 2", "--prefill-share: must be 0 to 1 (got 2.0)"),
         ("--warm-up nan", "--warm-up: must be 0 to 1 (got nan)"),
         ("--replays -1", "--replays: must be 0 or more (got -1)"),

@@ -134,11 +134,17 @@ def tier_sizes(flags: CurveFlags) -> dict[str, int]:
     """Return bytes by tier, the fastest first. Raises: InputError."""
     from kvatlas.units import parse_bytes
 
-    return {
-        title: parse_bytes(getattr(flags, name), field=_flag(name))
-        for title, name in _TIERS
-        if getattr(flags, name) is not None
-    }
+    sizes = {}
+    for title, name in _TIERS:
+        text = getattr(flags, name)
+        if text is None:
+            continue
+        sizes[title] = parse_bytes(text, field=_flag(name))
+        if sizes[title] < 1:
+            raise InputError(
+                "no memory", field=_flag(name), value=text, remedy="leave the flag out"
+            )
+    return sizes
 
 
 def bytes_per_block(flags: CurveFlags) -> tuple[int | None, tuple[str, ...]]:

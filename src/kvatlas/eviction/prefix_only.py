@@ -26,6 +26,7 @@ from kvatlas.eviction.check import check_eviction
 from kvatlas.eviction.registry import OPTIMUM, EvictionPolicy, policy
 from kvatlas.records import one_record
 from kvatlas.workload.model import Workload
+from kvatlas.workload.prompt_blocks import prompt_blocks
 
 __all__ = ["PrefixOnlyResult", "PrefixOnlyRun", "simulate"]
 
@@ -223,36 +224,21 @@ def _policy(asked: str | EvictionPolicy) -> EvictionPolicy:
 
 def _make_paths(workload: Workload, block_size: int, count_partial: bool) -> tuple[Paths, int, int]:
     """Return the paths, how many contents there can be, and the blocks of a next turn's step."""
-    if not workload.prefix_known:
-        raise InputError(
-            "the trace has lengths only: nobody can say what its requests share",
-            value=workload.source,
-            remedy="use a trace with hash ids, token ids or texts",
-        )
-    span = workload.tokens_per_id
-    if block_size < 1 or (span % block_size and block_size % span):
-        raise InputError(
-            f"blocks must divide {span} tokens or be a multiple of it",
-            field="block_size",
-            value=block_size,
-            remedy=f"an identity of {workload.source} covers {span} tokens",
-        )
-    prompt = workload.prompt_tokens.astype(np.int64)
-    blocks = -(-prompt // block_size) if count_partial else prompt // block_size
-    parts, step = max(1, span // block_size), max(span, block_size)
+    cut = prompt_blocks(workload, block_size, count_partial=count_partial)
+    prompt, step = workload.prompt_tokens.astype(np.int64), max(workload.tokens_per_id, block_size)
     paths = Paths(
         ids=workload.ids,
         id_offsets=workload.id_offsets,
-        blocks=blocks.astype(np.int32),
+        blocks=cut.counts.astype(np.int32),
         prompt_tokens=workload.prompt_tokens,
         answer_tokens=workload.output_tokens,
         tails=(prompt // step * (step // block_size)).astype(np.int32),
-        ids_per_block=max(1, block_size // span),
-        blocks_per_id=parts,
+        ids_per_block=cut.ids_per_block,
+        blocks_per_id=cut.blocks_per_id,
         block_size=block_size,
         next_use=np.zeros(1, np.int32),
     )
-    return paths, workload.num_ids * parts, step // block_size
+    return paths, workload.num_ids * cut.blocks_per_id, step // block_size
 
 
 def _with_next_uses(paths: Paths, num_contents: int, longest: int) -> Paths:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kvatlas.errors import InputError
 from kvatlas.measure.curves._reuse_runs_kernel import PathArrays
 from kvatlas.workload import Workload
+from kvatlas.workload.prompt_blocks import prompt_blocks
 
 __all__ = ["Paths", "request_paths"]
 
@@ -85,31 +86,17 @@ def request_paths(
 
     Raises: InputError for a trace without prefixes, or a block size that does not fit it.
     """
-    if not workload.prefix_known:
-        raise InputError(
-            "the trace has lengths only: nobody can say what its requests share",
-            value=workload.source,
-            remedy="use a trace with hash ids, token ids or texts",
-        )
-    span = workload.tokens_per_id
-    if block_size < 1 or (span % block_size and block_size % span):
-        raise InputError(
-            f"blocks must divide {span} tokens or be a multiple of it",
-            field="block_size",
-            value=block_size,
-            remedy=f"an identity of {workload.source} covers {span} tokens",
-        )
     if count_partial and with_outputs:
         raise InputError(
             "a partial block at a prompt's end is filled by the answer: count one or the other",
             field="count_partial",
         )
+    cut = prompt_blocks(workload, block_size, count_partial=count_partial)
     prompt = workload.prompt_tokens.astype(np.int64)
-    full = prompt // block_size
     servable, last_block_tokens = (prompt - 1) // block_size, np.zeros_like(prompt)
-    looked_up = held = full
+    looked_up = held = cut.counts
     if count_partial:
-        looked_up = held = servable = -(-prompt // block_size)
+        servable = looked_up
         last_block_tokens = prompt - held * block_size
     elif with_outputs:
         # The last sampled token is never computed.
@@ -122,8 +109,8 @@ def request_paths(
         id_offsets=workload.id_offsets,
         identified=identified.astype(np.int32),
         blocks=held.astype(np.int32),
-        ids_per_block=max(1, block_size // span),
-        blocks_per_id=max(1, span // block_size),
+        ids_per_block=cut.ids_per_block,
+        blocks_per_id=cut.blocks_per_id,
     )
     return Paths(
         workload=workload,
