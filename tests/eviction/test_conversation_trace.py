@@ -50,7 +50,7 @@ def _hit_rates(name: str) -> list[float]:
         ("lfu", [None, 15.27, None, 26.35]),
         ("sieve", [None, 9.81, None, 24.33]),
         ("one-hit-first", [None, 18.19, None, 26.45]),
-        # Published as 15.7, with a definition that is not; ghosts for the whole capacity give 15.52.
+        # Published as 15.7, by a definition that is not; ghosts of the whole capacity give 15.52.
         ("s3-fifo", [None, 15.21, None, 27.93]),
     ],
 )
