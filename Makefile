@@ -27,7 +27,7 @@ torch_version := 2.13.0
 
 report := kvatlas-report/index.html
 
-.PHONY: help demo test lint test-vllm bench bench-peers figures docs format picture clean python
+.PHONY: help demo test warm warm-reports lint test-vllm bench bench-peers figures docs format picture clean python
 help:
 	@echo "make demo         replay the built-in workload and write $(report)"
 	@echo "make test         ruff, mypy, import-linter, docs, pytest"
@@ -84,7 +84,17 @@ lint: $(tested)
 	$(venv)/bin/lint-imports --no-logo
 	$(venv)/bin/mkdocs --quiet build --strict
 
-test: lint
+# Kernels are compiled once and kept: by two processes at a time, not by every test worker again.
+warm: $(installed)
+	@$(venv)/bin/kvatlas replay --limit 40 --blocks 2000 --eviction lfu > $(venv)/warm-policies.log
+	@$(venv)/bin/kvatlas policies --limit 40 >> $(venv)/warm-policies.log
+
+warm-reports: $(installed)
+	@$(venv)/bin/kvatlas replay --limit 40 --html $(venv)/warm.html > $(venv)/warm.log
+	@$(venv)/bin/kvatlas replay --limit 40 --engine nano-vllm >> $(venv)/warm.log
+
+test: $(tested)
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync lint warm warm-reports
 	$(venv)/bin/pytest --numprocesses auto --dist loadfile
 
 test-vllm: $(vllm_installed)

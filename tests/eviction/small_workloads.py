@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
+from kvatlas.jit import COMPILED
 from kvatlas.workload import Workload
 
-__all__ = ["SPAN", "block_paths", "make_workload", "prompts"]
+__all__ = ["SPAN", "block_paths", "examples", "make_workload", "prompts"]
 
 SPAN = 4
 """Tokens per identity."""
@@ -76,3 +77,8 @@ def block_paths(
             path.append((ids[last // SPAN], last % SPAN // block_size if block_size < SPAN else 0))
         paths.append(path)
     return paths
+
+
+def examples(count: int) -> int:
+    """Return how many examples to try: a tenth of them where kernels are plain Python."""
+    return count if COMPILED else max(2, count // 10)

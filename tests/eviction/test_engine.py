@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_workloads import SPAN, Prompt, make_workload, prompts
+from small_workloads import SPAN, Prompt, examples, make_workload, prompts
 
 from kvatlas.engine import (
     DriveConfig,
@@ -93,7 +93,7 @@ def _parents(workload: Workload, replay: Replay, block_size: int) -> dict[int, i
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     drawn=prompts(longest=6),
     blocks=st.integers(16, 40),
@@ -141,7 +141,7 @@ def test_keeps_the_engines_promises(
 
 
 @pytest.mark.parametrize("name", BY_LEAF)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(drawn=prompts(longest=6), blocks=st.integers(7, 30), block_size=st.sampled_from([2, SPAN]))
 def test_one_request_at_a_time_is_the_prefix_only_model(
     name: str, drawn: list[Prompt], blocks: int, block_size: int

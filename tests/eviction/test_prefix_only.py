@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import naive_hits
-from small_workloads import SPAN, Prompt, block_paths, make_workload, prompts
+from small_workloads import SPAN, Prompt, block_paths, examples, make_workload, prompts
 
 from kvatlas.errors import InputError
 from kvatlas.eviction import OPTIMUM, POLICIES, PrefixOnlyRun, policy, simulate
@@ -24,7 +24,7 @@ def _tails(prompt_tokens: list[int], block_size: int) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     drawn=prompts(),
     capacity=st.integers(1, 30),
@@ -110,7 +110,7 @@ def test_equal_to_the_definition_over_long_runs(name: str, capacity: int, block_
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(drawn=prompts(), capacity=st.integers(1, 30), room=st.sampled_from(["after", "before"]))
 def test_keeps_its_promises_after_every_slice(
     name: str, drawn: list[Prompt], capacity: int, room: str
@@ -133,7 +133,7 @@ def test_keeps_its_promises_after_every_slice(
     assert run.requests_done == workload.num_requests
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(drawn=prompts(), capacity=st.integers(1, 30))
 def test_nothing_beats_the_optimum(drawn: list[Prompt], capacity: int) -> None:
     workload = make_workload(drawn)
