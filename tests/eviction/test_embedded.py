@@ -14,7 +14,7 @@ _BLOCKS = 24
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_any_order_of_calls_keeps_the_books(name: str, seed: int) -> None:
     """GIVEN a pool WHEN blocks come and go in any order THEN all stays right."""
     rng = random.Random(seed)

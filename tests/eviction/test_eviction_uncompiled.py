@@ -11,7 +11,9 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-_QUICK = "not free_queue and not recorded and not groups and not long_runs and not followed"
+_ALIKE = ("lfu", "fifo", "2q", "compute")  # others run the same kernels
+_LONG = ("free_queue", "recorded", "groups", "long_runs", "followed")
+_QUICK = " and ".join(f"not {name}" for name in (*_ALIKE, *_LONG))
 
 
 @pytest.mark.slow

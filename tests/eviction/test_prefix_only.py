@@ -24,7 +24,7 @@ def _tails(prompt_tokens: list[int], block_size: int) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     drawn=prompts(),
     capacity=st.integers(1, 30),
