@@ -40,7 +40,6 @@ class PathArrays(NamedTuple):
 class Recency(NamedTuple):
     """Who owns what: memory in proportion to the requests, not to the blocks."""
 
-    first: I32  # (N,) the depth from which on a request still owns its path
     tree: I64  # (N + 1,) Fenwick tree over the requests: blocks owned
     keys: I64  # (T,) open addressing: content of an owner's first block, _NONE = empty
     owners: I32  # (T,)
@@ -95,7 +94,6 @@ def _use(paths: PathArrays, recency: Recency, out: Out, row: int) -> None:
             _insert(recency, _content(paths, owner, shared), owner)
         _add(recency, owner, depth - shared)
         info.total -= shared - depth
-        recency.first[owner] = shared
         used = int(info.used)
         out.last_use[used] = owner
         out.end[used] = shared

@@ -117,7 +117,6 @@ def reuse_runs(
     """
     rows = paths.num_requests
     recency = Recency(
-        first=np.zeros(rows, np.int32),
         tree=np.zeros(rows + 1, np.int64),
         keys=np.full(1 << max(4, (2 * rows + 1).bit_length()), -1, np.int64),
         owners=np.zeros(1 << max(4, (2 * rows + 1).bit_length()), np.int32),
