@@ -111,3 +111,9 @@ def test_without_a_gap_there_is_nothing_to_win() -> None:
         "Stay on LRU: the optimum is 0.1 points above LRU at 20 blocks, so no policy can gain much "
         "there.",
     )
+
+
+def test_what_wins_elsewhere_and_never_loses_is_told() -> None:
+    said = judged(made("steady", 150, 201, 300))
+    assert said[0].startswith("Stay on LRU: the optimum is 10.0 points above LRU at 20 blocks, but")
+    assert said[1] == "steady wins 5.0 points at 10 blocks and is never far below LRU."

@@ -180,7 +180,9 @@ def verdict(
     steady = [row for row in others if points(row).min() >= -NEVER_WORSE_POINTS]
     best = max(steady, key=lambda row: float(points(row)[at]), default=None)
     said: list[str] = []
-    if best is not None and points(best)[at] >= WORTH_POINTS:
+    if best is not None and points(best)[at] < WORTH_POINTS:
+        best = None
+    if best is not None:
         gain = points(best)
         said.append(
             f"{best.title} is worth it: {gain[at]:+.1f} points at {where}, "
