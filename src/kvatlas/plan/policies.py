@@ -200,7 +200,8 @@ def verdict(
     else:
         tried = "nothing tried here wins" if others else "no other policy was tried that wins"
         said.append(f"Stay on LRU: {gap}, but {tried} {WORTH_POINTS:g} points there safely.")
-    for row in others:
+    # Those that are safe come first.
+    for row in sorted(others, key=lambda row: (row not in steady, -float(points(row).max()))):
         gain = points(row)
         high, low = int(np.argmax(gain)), int(np.argmin(gain))
         if row is not best and gain[high] >= WORTH_POINTS:
