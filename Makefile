@@ -85,13 +85,15 @@ lint: $(tested)
 	$(venv)/bin/mkdocs --quiet build --strict
 
 # Kernels are compiled once and kept: by two processes at a time, not by every test worker again.
-warm: $(installed)
-	@$(venv)/bin/kvatlas replay --limit 40 --blocks 2000 --eviction lfu > $(venv)/warm-policies.log
+warm: $(tested)
+	@$(venv)/bin/pytest -q -k 'lfu and (one_request or any_order or manager)' \
+	  tests/eviction/test_engine.py tests/eviction/test_embedded.py > $(venv)/warm-policies.log
 	@$(venv)/bin/kvatlas policies --limit 40 >> $(venv)/warm-policies.log
 
-warm-reports: $(installed)
-	@$(venv)/bin/kvatlas replay --limit 40 --html $(venv)/warm.html > $(venv)/warm.log
-	@$(venv)/bin/kvatlas replay --limit 40 --engine nano-vllm >> $(venv)/warm.log
+warm-reports: $(tested)
+	@$(venv)/bin/pytest -q tests/engine/test_scheduling.py tests/engine/nano/test_nano_rules.py \
+	  > $(venv)/warm.log
+	@$(venv)/bin/kvatlas replay --limit 40 --html $(venv)/warm.html >> $(venv)/warm.log
 
 test: $(tested)
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync lint warm warm-reports
