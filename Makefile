@@ -88,12 +88,12 @@ lint: $(tested)
 warm: $(tested)
 	@$(venv)/bin/pytest -q -k 'lfu and (one_request or any_order or manager)' \
 	  tests/eviction/test_engine.py tests/eviction/test_embedded.py > $(venv)/warm-policies.log
-	@$(venv)/bin/kvatlas policies --limit 40 >> $(venv)/warm-policies.log
 
 warm-reports: $(tested)
 	@$(venv)/bin/pytest -q tests/engine/test_scheduling.py tests/engine/nano/test_nano_rules.py \
 	  > $(venv)/warm.log
 	@$(venv)/bin/kvatlas replay --limit 40 --html $(venv)/warm.html >> $(venv)/warm.log
+	@$(venv)/bin/kvatlas policies --limit 40 >> $(venv)/warm.log
 
 test: $(tested)
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync lint warm warm-reports
