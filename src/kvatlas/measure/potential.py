@@ -23,11 +23,10 @@ def measure_potential(
     from kvatlas.measure.curves import CapacityStudy
 
     study = CapacityStudy(workload, block_size, with_outputs=True)
-    table = study.table([capacity_blocks])
-    hits = int(table.hit_tokens[0])
-    best = hits + int(table.policy_tokens[0])
+    hits = int(study.lru.tokens(capacity_blocks)[0])
+    best = int(study.optimum_hits([capacity_blocks])[1][0])
     for name, tokens in zip(_NAMES, (hits, best), strict=False):
-        figures.ratio(name, tokens, table.queried_tokens, "no prompts")
+        figures.ratio(name, tokens, study.lru.queried_tokens, "no prompts")
     figures.put(_NAMES[2], study.knee_blocks)
 
 

@@ -146,9 +146,8 @@ def compare_policies(
                     continue
                 blocks, tokens, seconds = zip(*whole, strict=True)
                 rows.append(row(name, np.array(blocks), np.array(tokens), sum(seconds)))
-        except BaseException:
-            stopped.set()
-            raise
+        finally:
+            stopped.set()  # whatever is left after an error or Ctrl-C is not waited for
     rows.append(row(OPTIMUM.name, table.optimum_hit_blocks, table.optimum_hit_tokens, bounds_s))
     most_blocks = np.full(capacity.size, study.lru.blocks.most)
     most_tokens = np.full(capacity.size, study.lru.most_tokens)

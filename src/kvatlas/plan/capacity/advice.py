@@ -81,11 +81,13 @@ def _advice(
             )
     if not reason and high is None:
         reason = "too few stretches of the trace reach it for an interval with an end"
-    known = capacity is not None and bytes_per_block is not None
+    memory_bytes = None
+    if capacity is not None and bytes_per_block is not None:
+        memory_bytes = capacity * bytes_per_block
     return Advice(
         target=target,
         capacity_blocks=capacity,
-        memory_bytes=capacity * bytes_per_block if known else None,  # type: ignore[operator]
+        memory_bytes=memory_bytes,
         low_blocks=low,
         high_blocks=high,
         first_half_blocks=mine,
