@@ -1,0 +1,110 @@
+"""The entry point that vLLM loads: records when the environment asks for it, else does nothing.
+
+Owns: reading the environment, which versions of vLLM are known, standing by until a scheduler is
+made. Leaves to others: the recording (`session`).
+
+vLLM calls `register` in every process; only the one that makes a scheduler gets a recording.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kvatlas.errors import InputError
+from kvatlas.units import parse_bytes
+
+__all__ = ["SUPPORTED", "read_settings", "register"]
+
+SUPPORTED = ("0.32",)
+"""Versions of vLLM whose calls the hooks were written for and tested on."""
+
+_LOG = logging.getLogger("vllm.kvatlas")
+_LEAST_BYTES = 1 << 20
+
+
+def register() -> None:
+    """Stand by to record the engine of this process, if `KVATLAS_RECORD` names a folder."""
+    if not os.environ.get("KVATLAS_RECORD"):
+        return
+    try:
+        settings = read_settings(os.environ)
+        _stand_by(settings)
+    except InputError as error:
+        _LOG.warning("kvatlas does not record: %s", error)
+    except Exception as error:
+        _LOG.warning("kvatlas does not record: %s: %s", type(error).__name__, error)
+
+
+def read_settings(environment: Mapping[str, str]) -> Any:
+    """Return the settings that the environment asks for. Raises: InputError naming a variable."""
+    from kvatlas.live.monitor import memory_interval_s
+    from kvatlas.live.session import Settings
+
+    folder = Path(environment["KVATLAS_RECORD"]).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(
+            "must name a folder", field="KVATLAS_RECORD", value=str(folder),
+            remedy="name one that does not exist yet",
+        )  # fmt: skip
+    most = parse_bytes(
+        environment.get("KVATLAS_RECORD_BYTES", "256MiB"), field="KVATLAS_RECORD_BYTES"
+    )
+    if most < _LEAST_BYTES:
+        raise InputError("must be at least 1MiB", field="KVATLAS_RECORD_BYTES", value=most)
+    return Settings(
+        folder=folder,
+        most_bytes=most,
+        sample=_number(environment, "KVATLAS_RECORD_SAMPLE", 1.0, 1e-6, 1.0),
+        memory_interval_s=memory_interval_s(environment.get("KVATLAS_MEMORY_INTERVAL")),
+    )
+
+
+def _number(
+    environment: Mapping[str, str], name: str, otherwise: float, least: float, most: float
+) -> float:
+    text = environment.get(name)
+    if text is None:
+        return otherwise
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise InputError(f"must be a number from {least:g} to {most:g}", field=name, value=text)
+    return value
+
+
+def _stand_by(settings: Any) -> None:
+    import vllm
+
+    version = vllm.__version__
+    if not version.startswith(tuple(f"{known}." for known in SUPPORTED)):
+        _LOG.warning(
+            "kvatlas does not record: it knows vLLM %s, this is %s; vLLM runs on undisturbed",
+            ", ".join(SUPPORTED), version,
+        )  # fmt: skip
+        return
+    from vllm.v1.core.sched.scheduler import Scheduler
+
+    make = Scheduler.__init__
+    if hasattr(make, "kvatlas_stands_by"):
+        return
+
+    @functools.wraps(make)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        try:
+            from kvatlas.live.session import Session
+
+            session = Session(self, settings, _LOG.warning)
+            _LOG.info("kvatlas records to %s", session.folder)
+        except Exception as error:
+            _LOG.warning("kvatlas does not record: %s: %s", type(error).__name__, error)
+
+    init.kvatlas_stands_by = True  # type: ignore[attr-defined]
+    Scheduler.__init__ = init

@@ -1,0 +1,249 @@
+"""The recorder: collects a step's words and commits them; notices what goes wrong and carries on.
+
+Owns: the buffer, request numbers, the clock, windows of sampling, what happens after an error or on
+a full disk. Leaves to others: which calls are listened to (`hooks`), files (`kvatlas.wire`), what a
+checkpoint says (`checkpoint`).
+
+Nothing in here may raise into the engine. Words are collected in an array and committed when a call
+of the scheduler is over, so that a recording ends with a whole step whatever kills the process.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kvatlas.live.checkpoint import checkpoint_words
+from kvatlas.wire import layout
+from kvatlas.wire.layout import MASK31, bytes_to_words
+from kvatlas.wire.segment_log import AT_FAULTS, AT_LOST, AT_ROWS, SegmentLog
+
+__all__ = ["NONE", "Recorder"]
+
+NONE = -1
+_MOST_FAULTS = 100
+"""After so many errors the recorder gives up: something is wrong with it, not with a request."""
+_SAID_CHARS = 300
+
+
+class Recorder:
+    """One engine's recording.
+
+    Args:
+        folder: the engine's own.
+        segment_bytes, most_bytes: see `SegmentLog`.
+        engine: the scheduler, read when a checkpoint is due.
+        clock_ns: nanoseconds, never going backwards (if it does, time stands still and it counts).
+        say: gets one line for the server's log.
+
+    Attributes:
+        buffer: words that are not committed yet; hooks extend it.
+        rows: numbers of the requests that the engine knows, by id.
+        hashed: how many block hashes of each are written.
+        faults: errors in hooks so far.
+        lost_records: found no room on the disk.
+        clock_steps_back: times the clock went backwards.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        engine: Any,
+        segment_bytes: int,
+        most_bytes: int,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.engine = engine
+        self.buffer: array[int] = array("i")
+        self.rows: dict[str, int] = {}
+        self.hashed: list[int] = []
+        self.step = 0
+        self.faults = self.lost_records = self.clock_steps_back = 0
+        self.said_fault = ""
+        self.stopped = False
+        self.on_stop: Callable[[], None] = lambda: None
+        self._say = say
+        self._clock_ns, self._start_ns, self._last_us = clock_ns, clock_ns(), 0
+        self._log = SegmentLog(folder, segment_bytes=segment_bytes, most_bytes=most_bytes)
+        self._rows_written = 0
+        self._missing = False
+
+    def now_us(self) -> int:
+        """Return microseconds since the recording began, never fewer than before."""
+        now = (self._clock_ns() - self._start_ns) // 1000
+        if now < self._last_us:
+            # Stand still; from here on count on from there.
+            self.clock_steps_back += 1
+            self._start_ns -= (self._last_us - now) * 1000
+            return self._last_us
+        self._last_us = now
+        return now
+
+    def elapsed_ms(self) -> float:
+        """Return the same clock in milliseconds, for another thread."""
+        return (self._clock_ns() - self._start_ns) / 1e6
+
+    def begin(self) -> None:
+        """Write the first checkpoint."""
+        self._log.fresh = True
+        self._missing = True
+        self.flush()
+
+    def row_of(self, request: Any) -> int:
+        """Give a request its number and say all that is known of it."""
+        name = request.request_id
+        row = self.rows.get(name)
+        if row is not None:
+            return row
+        row = len(self.hashed)
+        self.rows[name] = row
+        self.hashed.append(0)
+        now = self.now_us()
+        said = name.encode(errors="replace")[:255]
+        hashes = request.block_hashes
+        size = len(hashes[0]) if hashes else 0
+        words = bytes_to_words(said)
+        words.extend(bytes_to_words(b"".join(hashes)))
+        sampling = request.sampling_params
+        most = (sampling.max_tokens if sampling is not None else 1) or 0
+        priority = request.priority & (1 << 62) - 1
+        self.put(
+            layout.ARRIVED, row, now & MASK31, now >> 31, request.num_prompt_tokens,
+            min(most, MASK31), priority & MASK31, priority >> 31, len(said), size, len(hashes),
+            body=words,
+        )  # fmt: skip
+        self.hashed[row] = len(hashes)
+        return row
+
+    def write_hashes(self, row: int, hashes: Any, needed: int) -> None:
+        """Write the block hashes of a request that are new since the last time, up to `needed`."""
+        first = self.hashed[row]
+        new = hashes[first:needed]
+        if new:
+            self.put(
+                layout.HASHED, row, first, len(new[0]), len(new),
+                body=bytes_to_words(b"".join(new)),
+            )  # fmt: skip
+            self.hashed[row] = first + len(new)
+
+    def put(self, code: int, *words: int, body: array[int] | None = None) -> None:
+        """Add a record."""
+        length = 1 + len(words) + (len(body) if body is not None else 0)
+        if length > layout.LONGEST_RECORD:
+            raise ValueError(f"a record of {length} words")
+        self.buffer.extend((code | length << 8, *words))
+        if body is not None:
+            self.buffer.extend(body)
+
+    def flush(self) -> None:
+        """Commit what was collected. O(words); a new segment takes a checkpoint: O(blocks)."""
+        if self.stopped:
+            return
+        try:
+            self._commit()
+        except Exception as error:
+            self.fail(error)
+            self._give_up(f"cannot write: {error}")
+
+    def fail(self, error: BaseException) -> None:
+        """Count an error of a hook; what was collected is dropped up to the next checkpoint."""
+        self.faults += 1
+        self.said_fault = f"{type(error).__name__}: {error}"[:_SAID_CHARS]
+        self.lost_records += _count_records(self.buffer)
+        del self.buffer[:]
+        self._missing = True
+        if self.faults == 1:
+            self._say(f"kvatlas: error while recording, vLLM is not affected: {self.said_fault}")
+        if self.faults >= _MOST_FAULTS and not self.stopped:
+            self._give_up(f"recording stops after {self.faults} errors, vLLM goes on")
+
+    def leave_gap(self) -> None:
+        """Say that nothing is recorded from here on, until `go_on`."""
+        now = self.now_us()
+        self.put(layout.GAP, now & MASK31, now >> 31)
+        self.flush()
+
+    def go_on(self) -> None:
+        """Record again, from a checkpoint."""
+        live = self.engine.requests
+        for name in [name for name in self.rows if name not in live]:
+            del self.rows[name]
+        self._missing = True
+        self.flush()
+
+    def close(self) -> None:
+        """End the recording properly."""
+        if self.stopped:
+            return
+        now = self.now_us()
+        self.put(layout.CLOSED, now & MASK31, now >> 31)
+        self.flush()
+        self.stopped = True
+        self._log.close()
+
+    def _commit(self) -> None:
+        buffer, log = self.buffer, self._log
+        if self._missing:
+            # What is in the buffer leans on what was lost: a checkpoint takes its place.
+            self._resume()
+            return
+        if not buffer:
+            return
+        if not log.append(buffer):
+            self._lose()
+            return
+        del buffer[:]
+        if self._rows_written != len(self.hashed):
+            self._rows_written = len(self.hashed)
+            log.put(AT_ROWS, self._rows_written)
+        if log.fresh:
+            log.fresh = not log.append(checkpoint_words(self))
+
+    def _lose(self) -> None:
+        if not self._missing:
+            self._say(f"kvatlas: recording waits for room: {self._log.full}; vLLM goes on")
+        self.lost_records += _count_records(self.buffer)
+        del self.buffer[:]
+        self._missing = True
+
+    def _resume(self) -> None:
+        lost = _count_records(self.buffer)
+        ended = lost > 0 and self.buffer[-3] & 255 == layout.CLOSED
+        end = self.buffer[-3:] if ended else array("i")
+        del self.buffer[:]
+        self.lost_records += lost - int(ended)
+        before = self.lost_records
+        if before:
+            self.put(layout.LOST, before & MASK31, before >> 31)
+        if self.faults:
+            said = self.said_fault.encode(errors="replace")
+            self.put(layout.FAULT, self.faults, body=bytes_to_words(said))
+        self.buffer.extend(checkpoint_words(self))
+        self.buffer.extend(end)
+        appended = self._log.append(self.buffer)
+        del self.buffer[:]
+        if appended:
+            self._missing = self._log.fresh = False
+            self._log.put(AT_ROWS, len(self.hashed))
+            self._log.put(AT_LOST, self.lost_records)
+            self._log.put(AT_FAULTS, self.faults)
+
+    def _give_up(self, why: str) -> None:
+        self.stopped = True
+        self._log.put(AT_FAULTS, self.faults)
+        self._log.put(AT_LOST, self.lost_records)
+        self._say(f"kvatlas: {why}")
+        self.on_stop()
+
+
+def _count_records(words: array[int]) -> int:
+    count = at = 0
+    while at < len(words):
+        at += max(1, words[at] >> 8)
+        count += 1
+    return count
