@@ -13,7 +13,7 @@ from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.report_run import INTERRUPTED
 
 if TYPE_CHECKING:
-    from kvatlas.events import Header, Recording
+    from kvatlas.events import AnyRecording, Header
     from kvatlas.measure.outcomes import Outcomes
     from kvatlas.report.diff_document import DiffDocument
 
@@ -46,7 +46,7 @@ def run_diff(run_a: str, run_b: str, json: str | None, *, all_figures: bool = Fa
     return 0
 
 
-def _compared(a: Recording, b: Recording) -> DiffDocument:
+def _compared(a: AnyRecording, b: AnyRecording) -> DiffDocument:
     from kvatlas.cli.run_analysis import analyse
     from kvatlas.cli.version import version
     from kvatlas.measure.diff import changed_figures, changed_settings, why_not_comparable
@@ -82,7 +82,7 @@ def _compared(a: Recording, b: Recording) -> DiffDocument:
     )
 
 
-def _outcomes(recording: Recording) -> Outcomes:
+def _outcomes(recording: AnyRecording) -> Outcomes:
     from kvatlas.measure.outcomes import OutcomeCollector
 
     collector = OutcomeCollector(recording.header)

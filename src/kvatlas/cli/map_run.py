@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
-    from kvatlas.events import FragmentationSnapshot, Recording
+    from kvatlas.events import AnyRecording, FragmentationSnapshot
 
 __all__ = ["MapFlags", "parse_moment", "run_map"]
 
@@ -113,7 +113,7 @@ def _blocks(text: str | None, num_blocks: int) -> tuple[int, int] | None:
 
 
 def _snapshot(
-    recording: Recording, flags: MapFlags, at: tuple[float, str] | None
+    recording: AnyRecording, flags: MapFlags, at: tuple[float, str] | None
 ) -> FragmentationSnapshot:
     from kvatlas.events import snapshot_at
 
@@ -143,7 +143,7 @@ def _snapshot(
     return snapshot
 
 
-def _no_event(recording: Recording, event: int | None, events: int) -> InputError:
+def _no_event(recording: AnyRecording, event: int | None, events: int) -> InputError:
     return InputError(
         "outside of the run",
         file=recording.path,
@@ -153,11 +153,11 @@ def _no_event(recording: Recording, event: int | None, events: int) -> InputErro
     )
 
 
-def _count(recording: Recording) -> int:
+def _count(recording: AnyRecording) -> int:
     return sum(len(chunk.rows) for chunk in recording.chunks())
 
 
-def _span(recording: Recording) -> tuple[float, float]:
+def _span(recording: AnyRecording) -> tuple[float, float]:
     """Return the first and the last event's time, seconds; one more pass over the recording."""
     first_s = last_s = 0.0
     seen = False

@@ -14,7 +14,7 @@ from kvatlas.cli.progress import ProgressLine
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
-    from kvatlas.events import Chunk, Recording
+    from kvatlas.events import AnyRecording, Chunk
     from kvatlas.measure import Figures
     from kvatlas.measure.run import RunMeasurement
     from kvatlas.report.run_document import RunDocument, Table
@@ -30,7 +30,7 @@ _EXTERNAL = (
 
 
 def analyse(
-    recording: Recording,
+    recording: AnyRecording,
     *,
     what_if: bool = True,
     frames: bool = False,
@@ -91,7 +91,7 @@ def analyse(
     )
 
 
-def _watched(recording: Recording, what: str) -> Iterator[Chunk]:
+def _watched(recording: AnyRecording, what: str) -> Iterator[Chunk]:
     events = 0
     with ProgressLine(what, None, "events") as progress:
         for chunk in recording.resolved():
@@ -100,7 +100,7 @@ def _watched(recording: Recording, what: str) -> Iterator[Chunk]:
             progress.update(events)
 
 
-def _requests(recording: Recording) -> Workload | None:
+def _requests(recording: AnyRecording) -> Workload | None:
     from kvatlas.plan import reload_workload
 
     found = reload_workload(recording.header)
@@ -131,7 +131,7 @@ def _figures(
     return sheet
 
 
-def _frames(recording: Recording) -> Any:
+def _frames(recording: AnyRecording) -> Any:
     from kvatlas.measure.frames import take_frames
 
     names = recording.names

@@ -6,7 +6,7 @@ any event. Leaves to others: producing events (`kvatlas.engine`) and measuring (
 
 from kvatlas.events.chunk import Chunk
 from kvatlas.events.header import Group, Header
-from kvatlas.events.recording import Recording, open_recording
+from kvatlas.events.recording import AnyRecording, Recording, open_recording
 from kvatlas.events.resolve import Resolver, resolved
 from kvatlas.events.schema import CAUSES, COLUMNS, EVENT, EVENTS, SCHEMA_VERSION
 from kvatlas.events.snapshot import FragmentationSnapshot, snapshot_at, snapshot_of
@@ -19,6 +19,7 @@ __all__ = [
     "EVENT",
     "EVENTS",
     "SCHEMA_VERSION",
+    "AnyRecording",
     "Chunk",
     "EventWriter",
     "FragmentationSnapshot",

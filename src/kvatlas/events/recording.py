@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from kvatlas.events.resolve import Resolver
 from kvatlas.events.schema import BY_INTERRUPTED, ENDED, EVENT, EVICTED, NONE
 from kvatlas.events.writer import HEADER_KEY
 
-__all__ = ["Recording", "open_recording"]
+__all__ = ["AnyRecording", "Recording", "open_recording"]
 
 _BATCH_ROWS = 1 << 17
 _PARQUET_MAGIC = b"PAR1"
@@ -27,6 +27,24 @@ _STREAM_MAGIC = b"\xff\xff\xff\xff"
 
 CUT_OFF = "the recording is cut off: everything up to the cut is shown"
 INTERRUPTED = "the run was interrupted: everything up to there is shown"
+
+
+class AnyRecording(Protocol):
+    """What a recording is to those who read it, whoever wrote it; see `Recording`."""
+
+    path: str
+    header: Header
+    names: dict[int, str]
+    partial: str
+    events: int
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the events in order. Raises: InputError."""
+        ...
+
+    def resolved(self) -> Iterator[Chunk]:
+        """Yield the events with the ids of all blocks, in pieces of bounded size."""
+        ...
 
 
 class Recording:
@@ -127,8 +145,15 @@ class Recording:
         )  # fmt: skip
 
 
-def open_recording(path: str) -> Recording:
-    """Open a recording. Raises: InputError saying what the file is not."""
+def open_recording(path: str) -> AnyRecording:
+    """Open a recording: a file, or a folder that a live server's recorder wrote.
+
+    Raises: InputError saying what it is not.
+    """
+    if Path(path).is_dir():
+        from kvatlas.events.live.recording import LiveRecording
+
+        return LiveRecording(path)
     return Recording(path)
 
 

@@ -18,7 +18,7 @@ from kvatlas.events.schema import NONE
 from kvatlas.events.state import PoolState
 
 if TYPE_CHECKING:
-    from kvatlas.events.recording import Recording
+    from kvatlas.events.recording import AnyRecording
 
 __all__ = ["EMPTY", "EVICTABLE", "USED", "FragmentationSnapshot", "snapshot_at", "snapshot_of"]
 
@@ -134,7 +134,7 @@ def snapshot_of(state: PoolState) -> FragmentationSnapshot:
 
 
 def snapshot_at(
-    recording: Recording, event: int | None = None, time_s: float | None = None
+    recording: AnyRecording, event: int | None = None, time_s: float | None = None
 ) -> FragmentationSnapshot:
     """Return the pool after `event` events, or after the last event up to `time_s`, or at the end.
 

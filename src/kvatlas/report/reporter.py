@@ -13,7 +13,7 @@ from kvatlas.report.run_document import RunDocument
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kvatlas.events import Recording
+    from kvatlas.events import AnyRecording
 
 __all__ = ["FragmentationReporter"]
 
@@ -26,7 +26,7 @@ class FragmentationReporter:
         recording: its events; only `perfetto` reads them.
     """
 
-    def __init__(self, document: RunDocument, recording: Recording | None = None) -> None:
+    def __init__(self, document: RunDocument, recording: AnyRecording | None = None) -> None:
         self.document, self.recording = document, recording
 
     def terminal(self, console: Console | None = None) -> None:

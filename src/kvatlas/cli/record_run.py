@@ -1,0 +1,45 @@
+"""`kvatlas record`: what it does.
+
+Owns: checking the flags, the environment that the plugin reads, becoming the command. Leaves to
+others: recording (`kvatlas.live`), in the processes that the command starts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from kvatlas.errors import InputError
+from kvatlas.live.plugin import read_settings
+
+__all__ = ["run_record"]
+
+
+def run_record(
+    folder: str, command: list[str], most_bytes: str, sample: float, memory_interval: float
+) -> None:
+    """Replace this process by the command, told to record. Raises: InputError naming the flag."""
+    said = {
+        "KVATLAS_RECORD": str(Path(folder).expanduser().absolute()),
+        "KVATLAS_RECORD_BYTES": most_bytes,
+        "KVATLAS_RECORD_SAMPLE": f"{sample:g}",
+        "KVATLAS_MEMORY_INTERVAL": f"{memory_interval:g}",
+    }
+    read_settings(said)
+    chosen = os.environ.get("VLLM_PLUGINS")
+    if chosen is not None and "kvatlas" not in chosen.split(","):
+        raise InputError(
+            "vLLM is told to load other plugins only", field="VLLM_PLUGINS", value=chosen,
+            remedy="add kvatlas to it",
+        )  # fmt: skip
+    program = shutil.which(command[0])
+    if program is None:
+        raise InputError(
+            "no such program", field="COMMAND", value=command[0],
+            remedy="write it behind --: kvatlas record DIR -- vllm serve MODEL",
+        )  # fmt: skip
+    print(f"kvatlas: recording to {folder}; look with: kvatlas top {folder}", file=sys.stderr)  # noqa: T201
+    sys.stderr.flush()
+    os.execve(program, command, {**os.environ, **said})

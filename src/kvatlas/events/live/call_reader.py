@@ -1,0 +1,387 @@
+"""The manager's calls, one by one, out of a server's recording.
+
+Owns: putting the calls together: those of running requests, which are written once per step, stand
+where they were made. Leaves to others: records (`word_records`), state (`books`), the calls' shapes
+(`calls`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from kvatlas.events.header import Header
+from kvatlas.events.live.books import NONE, Books
+from kvatlas.events.live.calls import (
+    Allocated,
+    Arrived,
+    Cached,
+    Call,
+    Effect,
+    EffectKind,
+    Evicted,
+    Finished,
+    Freed,
+    FreedLater,
+    Hashed,
+    LookedUp,
+    PoppedForFree,
+    Preempted,
+    Reset,
+    Sampled,
+    StepBegan,
+    StepEnded,
+)
+from kvatlas.events.live.folders import EngineFacts, read_facts
+from kvatlas.events.live.word_records import WordRecord, WordRecords
+from kvatlas.wire import layout
+from kvatlas.wire.layout import long_number, words_to_bytes
+from kvatlas.wire.segment_reader import SegmentReader, segment_numbers
+
+__all__ = ["Calls"]
+
+_WORDS = 1 << 19
+_EFFECTS = (layout.ALLOCATED, layout.TOUCHED, layout.CACHED, layout.FREED)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A call of `allocate_slots` whose effects are being read."""
+
+    row: int
+    new_tokens: int
+    hit_tokens: int
+    must_fit: bool
+    has_scheduled: bool
+    lookahead: int
+    effects: list[Effect] = field(default_factory=list)
+
+    def closed(self, served: bool) -> Allocated:
+        return Allocated(
+            self.row, self.new_tokens, self.hit_tokens, served, self.must_fit,
+            self.has_scheduled, self.lookahead, tuple(self.effects),
+        )  # fmt: skip
+
+
+class Calls:
+    """The calls of an engine's folder, in true order; iterate once.
+
+    Attributes:
+        facts: the header, and what of the engine the twin does not model.
+        whole: the recording begins with the engine, without a gap so far.
+        ended: it was closed properly.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts: EngineFacts = read_facts(folder)
+        self.header: Header = msgspec.structs.replace(self.facts.header, num_requests=1 << 26)
+        self.whole = (segment_numbers(folder) or [0])[0] == 0
+        self.ended = False
+        self.unmodelled: set[str] = set()
+        self._books = Books(self.header, str(folder))
+        self._names = {number: name for name, number in self.facts.statuses.items()}
+        self._scheduled: tuple[int, ...] = ()
+        self._unit: list[WordRecord] = []
+        self._sent: dict[int, tuple[int, ...]] = {}
+        self._checkpoints = 0
+
+    def __iter__(self) -> Iterator[Call]:
+        """Yield the calls up to the first gap, or the end. Raises: InputError for damage."""
+        records = WordRecords(SegmentReader(self.folder))
+        inside = False
+        while True:
+            empty = True
+            for record in records.read(_WORDS):
+                if record is None:
+                    if not empty or self._checkpoints:
+                        self.whole = False
+                        return
+                    continue
+                empty = False
+                code = record.code
+                if code in (layout.GAP, layout.LOST, layout.FAULT):
+                    self.whole = False
+                    return
+                if code == layout.CLOSED:
+                    self.ended = True
+                elif code in (layout.CHECKPOINT, layout.HELD, layout.CONTENT):
+                    self.whole = self.whole and (self._checkpoints > 0 or code == layout.CHECKPOINT)
+                elif code == layout.CHECKPOINT_ENDED:
+                    self._checkpoints += 1
+                elif inside or code in (layout.STEP_BEGAN, layout.OUTPUTS_BEGAN):
+                    inside = True
+                    self._unit.append(record)
+                    if code in (layout.STEP_ENDED, layout.OUTPUTS_ENDED):
+                        inside = False
+                        unit, self._unit = self._unit, []
+                        if unit[0].code == layout.STEP_BEGAN:
+                            yield from self._step(unit)
+                        else:
+                            yield from self._outputs(unit)
+                else:
+                    yield from self._outside([record])
+            if empty:
+                return
+
+    # Units
+
+    def _step(self, unit: list[WordRecord]) -> Iterator[Call]:
+        end = unit[-1].words
+        step = long_number(end[0], end[1])
+        yield StepBegan(step, _ms(unit[0].words, 0))
+        rows, tokens = self._who(end)
+        admitted = {record.words[0] for record in unit if record.code == layout.ADMISSION}
+        running = [(row, new) for row, new in zip(rows, tokens, strict=True) if row not in admitted]
+        yield from self._calls(unit[1:-1], running)
+        self._sent[step] = rows
+        yield StepEnded(step, _ms(end, 2), end[4], end[5], end[6], end[7], end[8], rows, tokens)
+
+    def _who(self, end: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        same, count = end[9], end[10]
+        if same and count == len(self._scheduled):
+            return self._scheduled, (1,) * count
+        if same or len(end) < 11 + 2 * count or count < 0:
+            raise self._books.damaged("a step's list is cut off", count)
+        self._scheduled = tuple(end[11 : 11 + count])
+        return self._scheduled, tuple(end[11 + count : 11 + 2 * count])
+
+    def _calls(self, unit: list[WordRecord], running: list[tuple[int, int]]) -> Iterator[Call]:
+        """Yield a step's calls: running requests in scheduled order, then admissions.
+
+        A running request's call that had no effect left no record; it stands before the first
+        record of a later one. Who was preempted in this step may have had a call before: known only
+        where it had an effect.
+        """
+        waiting = list(running)
+        waiting.reverse()
+        order = {row: at for at, (row, _) in enumerate(running)}
+        current: _Open | None = None
+        last = -1
+        at = 0
+        while at < len(unit):
+            record = unit[at]
+            code, words = record.code, record.words
+            if code in (layout.LOOKED_UP, layout.ADMISSION):
+                # Admissions come after all running requests.
+                if current is not None:
+                    yield current.closed(True)
+                    current = None
+                while waiting:
+                    row, new = waiting.pop()
+                    yield _running(row, new).closed(True)
+                if code == layout.LOOKED_UP:
+                    yield LookedUp(words[0], words[1], words[2])
+                else:
+                    if words[4] & layout.UNMODELLED:
+                        self.unmodelled.add("arguments of allocate_slots")
+                    current = _Open(
+                        words[0], words[1], max(0, words[2]), bool(words[4] & layout.MUST_FIT),
+                        bool(words[4] & layout.HAS_SCHEDULED), words[3],
+                    )  # fmt: skip
+            elif code == layout.REFUSED:
+                if current is not None:
+                    yield current.closed(False)
+                    current = None
+            elif code == layout.PREEMPTED:
+                if current is not None:
+                    yield current.closed(True)
+                    current = None
+                asker = _asker(unit, at)
+                while waiting and asker in order and order[waiting[-1][0]] < order[asker]:
+                    row, new = waiting.pop()
+                    yield _running(row, new).closed(True)
+                yield self._refused(asker, dict(running))
+                freed = [record]
+                while at + 1 < len(unit) and unit[at + 1].code in (
+                    layout.FREED_ALL, layout.FREED, layout.POPPED
+                ) and unit[at + 1].words[0] in (words[0], NONE):  # fmt: skip
+                    at += 1
+                    freed.append(unit[at])
+                yield from self._outside(freed)
+            elif code in _EFFECTS or code == layout.HASHED:
+                row = words[0]
+                if code == layout.HASHED:
+                    yield from self._outside([record])
+                    at += 1
+                    continue
+                if current is None or current.row != row:
+                    if current is not None:
+                        yield current.closed(True)
+                        last = order.get(current.row, last)
+                    current = _running(row, NONE)
+                    while waiting and order[waiting[-1][0]] <= order.get(row, -1):
+                        early, new = waiting.pop()
+                        if early == row:
+                            current = _running(row, new)
+                        else:
+                            yield _running(early, new).closed(True)
+                current.effects.extend(self._effects(record))
+            else:
+                if current is not None:
+                    yield current.closed(True)
+                    current = None
+                yield from self._outside([record])
+            at += 1
+        if current is not None:
+            yield current.closed(True)
+        while waiting:
+            row, new = waiting.pop()
+            yield _running(row, new).closed(True)
+
+    def _refused(self, asker: int, running: dict[int, int]) -> Allocated:
+        held = self._books.request(asker)
+        # One that is preempted itself was asked for tokens that nobody wrote down.
+        return _running(asker, running.get(asker, max(1, held.tokens - held.computed))).closed(
+            False
+        )
+
+    def _outputs(self, unit: list[WordRecord]) -> Iterator[Call]:
+        began, end = unit[0].words, unit[-1].words
+        step = long_number(began[0], began[1])
+        rows = self._sent.pop(step, ())
+        same, count = end[2], end[3]
+        counts: tuple[int, ...] = (1,) * len(rows)
+        if not same:
+            if not 0 <= count <= (len(end) - 4) // 2:
+                raise self._books.damaged("a list of sampled tokens is cut off", count)
+            rows = tuple(end[4 : 4 + count])
+            counts = tuple(end[4 + count : 4 + 2 * count])
+        yield Sampled(step, _ms(end, 0), rows, counts)
+        yield from self._outside(unit[1:-1])
+
+    def _outside(self, records: list[WordRecord]) -> Iterator[Call]:
+        """Yield calls outside of `allocate_slots`."""
+        books = self._books
+        leaving: list[Effect] = []
+        owner = NONE
+        for record in records:
+            words = record.words
+            if record.code in (layout.FREED_ALL, layout.FREED) and words[0] != NONE:
+                if owner not in (NONE, words[0]) and leaving:
+                    yield Freed(owner, tuple(leaving))
+                    leaving = []
+                owner = words[0]
+                leaving.extend(self._effects(record))
+                continue
+            if leaving:
+                yield Freed(owner, tuple(leaving))
+                leaving = []
+            match record.code:
+                case layout.ARRIVED:
+                    yield self._arrived(words)
+                case layout.HASHED:
+                    digests = books.hashes_in(words[4:], words[2], words[3])
+                    held = books.request(words[0])
+                    if words[1] != len(held.keys):
+                        raise books.damaged("block hashes are missing", words[0])
+                    held.keys.extend(map(books.number, digests))
+                    yield Hashed(words[0], words[1], tuple(digests))
+                case layout.CACHED:
+                    yield Cached(words[0], self._effects(record))
+                case layout.PREEMPTED:
+                    books.request(words[0]).preemptions += 1
+                    yield Preempted(words[0])
+                case layout.FREED:
+                    yield FreedLater(self._effects(record))
+                case layout.POPPED:
+                    yield PoppedForFree(words[0])
+                case layout.FINISHED:
+                    yield Finished(words[0], self._names.get(words[1], str(words[1])), words[2])
+                    books.requests.pop(words[0], None)
+                case layout.RESET:
+                    if words[0]:
+                        books.reset()
+                    yield Reset(bool(words[0]))
+                case layout.DROPPED:
+                    yield Evicted(tuple(self._dropped(words)))
+                case layout.COPIED | layout.PART_CACHED | layout.HASH_MOVED | layout.UNPINNED:
+                    self.unmodelled.add(layout.NAMES[record.code])
+                case layout.ALLOCATED | layout.TOUCHED:
+                    self.unmodelled.add("blocks taken outside of a step")
+                    self._effects(record)
+        if leaving:
+            yield Freed(owner, tuple(leaving))
+
+    def _arrived(self, words: Sequence[int]) -> Arrived:
+        name_words = -(-words[7] // 4)
+        if words[7] < 0 or len(words) < 10 + name_words:
+            raise self._books.damaged("a request's name is cut off", words[0])
+        name = words_to_bytes(words[10 : 10 + name_words], words[7]).decode(errors="replace")
+        digests = self._books.hashes_in(words[10 + name_words :], words[8], words[9])
+        keys = [self._books.number(digest) for digest in digests]
+        self._books.arrives(words[0], words[3], words[4], keys)
+        priority = long_number(words[5], words[6])
+        if priority >= 1 << 61:
+            priority -= 1 << 62
+        return Arrived(words[0], name, _ms(words, 1), words[3], words[4], priority, tuple(digests))
+
+    # Effects
+
+    def _effects(self, record: WordRecord) -> tuple[Effect, ...]:
+        words, books = record.words, self._books
+        match record.code:
+            case layout.ALLOCATED:
+                ids = words[3:]
+                _, lost = books.allocate(words[0], words[1], words[2], ids)
+                effects = []
+                for group in sorted({group for _, _, group in lost}):
+                    gone = [(index, key) for index, key, of in lost if of == group]
+                    blocks, keys = [ids[index] for index, _ in gone], [key for _, key in gone]
+                    effects.append(self._effect("evicted", group, blocks, keys))
+                return (*effects, self._effect("allocated", words[1], ids))
+            case layout.TOUCHED:
+                books.touch(words[0], words[1], words[2], words[3:])
+                touched = [block for block in words[3:] if block]
+                return (self._effect("touched", words[1], touched),) if touched else ()
+            case layout.CACHED:
+                mask = words[5:] if words[4] else None
+                if mask is not None and len(mask) < words[3] - words[2]:
+                    raise books.damaged("a mask is cut off", words[0])
+                cached = books.cache(words[0], words[1], words[2], words[3], mask)
+                if not cached:
+                    return ()
+                blocks, keys = [block for _, block, _ in cached], [key for _, _, key in cached]
+                return (self._effect("cached", words[1], blocks, keys),)
+            case layout.FREED_ALL:
+                freed = books.free_table(words[0], words[1], words[2])
+            case _:
+                freed = books.free(words[0], words[1], words[2:])
+        blocks = [block for _, block in freed]
+        return (self._effect("freed", words[1], blocks),) if blocks else ()
+
+    def _dropped(self, ids: Sequence[int]) -> Iterator[Effect]:
+        for block in ids:
+            dropped = self._books.drop_content(block)
+            if dropped is not None:
+                yield self._effect("evicted", dropped[1], [block], [dropped[0]])
+
+    def _effect(
+        self, kind: EffectKind, group: int, blocks: Sequence[int], keys: Sequence[int] | None = None
+    ) -> Effect:
+        hashes = self._books.hashes
+        named = None if keys is None else tuple(hashes[key] for key in keys)
+        return Effect(kind, group, tuple(blocks), named)
+
+
+def _running(row: int, new_tokens: int) -> _Open:
+    """Return the call for a running request, as vLLM's scheduler makes it."""
+    return _Open(row, new_tokens, 0, False, True, 0)
+
+
+def _asker(unit: list[WordRecord], at: int) -> int:
+    """Return for whom `unit[at]` preempts: who gets blocks next, or the last one itself."""
+    asker = unit[at].words[0]
+    for record in unit[at + 1 :]:
+        if record.code == layout.ALLOCATED:
+            return record.words[0]
+        if record.code == layout.PREEMPTED:
+            asker = record.words[0]
+    return asker
+
+
+def _ms(words: Sequence[int], at: int) -> float:
+    return long_number(words[at], words[at + 1]) / 1e3

@@ -1,0 +1,110 @@
+"""From words to records: where one ends and the next begins, and units that belong together.
+
+Owns: cutting and checking lengths, holding back what is not complete, finding the first checkpoint.
+Leaves to others: words in files (`kvatlas.wire`), what records do (`books`).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kvatlas.errors import InputError
+from kvatlas.wire import layout
+from kvatlas.wire.segment_reader import SegmentReader
+
+__all__ = ["LEAST_WORDS", "WordRecord", "WordRecords"]
+
+LEAST_WORDS: dict[int, int] = {
+    layout.STEP_BEGAN: 2,
+    layout.STEP_ENDED: 11,
+    layout.OUTPUTS_BEGAN: 4,
+    layout.OUTPUTS_ENDED: 4,
+    layout.ARRIVED: 10,
+    layout.HASHED: 4,
+    layout.LOOKED_UP: 3,
+    layout.ADMISSION: 5,
+    layout.REFUSED: 1,
+    layout.ALLOCATED: 3,
+    layout.TOUCHED: 3,
+    layout.FREED_ALL: 3,
+    layout.FREED: 2,
+    layout.CACHED: 5,
+    layout.PREEMPTED: 3,
+    layout.LEAVES: 2,
+    layout.FINISHED: 4,
+    layout.POPPED: 1,
+    layout.RESET: 1,
+    layout.DROPPED: 0,
+    layout.COPIED: 5,
+    layout.PART_CACHED: 4,
+    layout.HASH_MOVED: 2,
+    layout.UNPINNED: 0,
+    layout.EMPTY_STEPS: 4,
+    layout.FAULT: 1,
+    layout.GAP: 2,
+    layout.LOST: 2,
+    layout.CHECKPOINT: 5,
+    layout.HELD: 13,
+    layout.CONTENT: 2,
+    layout.CHECKPOINT_ENDED: 2,
+    layout.CLOSED: 2,
+}
+"""Words behind the first that a record has at least."""
+
+
+class WordRecord(NamedTuple):
+    """A record: its code and the words behind the first."""
+
+    code: int
+    words: array[int]
+
+
+class WordRecords:
+    """The records of an engine's folder, read on from call to call.
+
+    Attributes:
+        segments: the words' source, with its counters.
+        restarted: records before the current one are missing (dropped segments): until the next
+            checkpoint nothing is returned.
+    """
+
+    def __init__(self, segments: SegmentReader) -> None:
+        self.segments = segments
+        self._left: array[int] = array("i")
+        self._lost = True
+
+    def read(self, most_words: int) -> Iterator[WordRecord | None]:
+        """Yield the complete records among the next `most_words` words; None where some miss.
+
+        Raises: InputError for words that are no record.
+        """
+        words = self.segments.read(most_words)
+        if words is None:
+            return
+        if words.fresh:
+            self._left = array("i")
+            self._lost = True
+            yield None
+        left = self._left
+        left.extend(words.words)
+        at = 0
+        while at < len(left):
+            head = left[at]
+            code, length = head & 255, head >> 8
+            if code not in LEAST_WORDS or length <= LEAST_WORDS[code]:
+                raise self._damaged("it has words that are no record")
+            if at + length > len(left):
+                break
+            if code == layout.CHECKPOINT:
+                self._lost = False
+            if not self._lost:
+                yield WordRecord(code, left[at + 1 : at + length])
+            at += length
+        del left[:at]
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(
+            what, file=str(self.segments.folder), remedy="the recording is damaged"
+        )  # fmt: skip
