@@ -19,6 +19,8 @@ MOST_BLOCKS = 1 << 26
 MOST_REQUESTS = 1 << 26
 _MOST_TABLE_CELLS = 1 << 30
 _MOST_KEYS = 1 << 32
+# msgspec lets bytes that are no UTF-8 through as Python's own error.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
@@ -94,7 +96,7 @@ def decode_header(data: bytes, file: str) -> Header:
     """Return the header in `data`. Raises: InputError when it is foreign, newer, or absurd."""
     try:
         version = msgspec.json.decode(data, type=_Version).schema
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise InputError("its header is damaged", file=file, field="header") from error
     if version > SCHEMA_VERSION:
         raise InputError(
@@ -106,7 +108,7 @@ def decode_header(data: bytes, file: str) -> Header:
         )
     try:
         header = msgspec.json.decode(data, type=Header)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise InputError(f"its header is damaged: {error}", file=file, field="header") from error
     cells = header.max_num_seqs * header.max_table_blocks * len(header.groups)
     for name, value, least, most in (

@@ -9,22 +9,23 @@ oldest can be dropped, and so does what follows a loss or an error.
 
 from __future__ import annotations
 
-from array import array
+import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from kvatlas.wire import layout
-from kvatlas.wire.layout import MASK31, bytes_to_words
+from kvatlas.wire.layout import MASK31, padded
 
 if TYPE_CHECKING:
     from kvatlas.live.recorder import Recorder
 
-__all__ = ["checkpoint_words"]
+__all__ = ["checkpoint_bytes"]
 
 _MOST_HELD = 1 << 16  # cached blocks per record
 _GROUP_BYTES = 4
 
 
-def checkpoint_words(recorder: Recorder) -> array[int]:
+def checkpoint_bytes(recorder: Recorder) -> bytes:
     """Return the records of a checkpoint. O(blocks + requests + their hashes)."""
     scheduler = recorder.engine
     pool = scheduler.kv_cache_manager.block_pool
@@ -33,58 +34,55 @@ def checkpoint_words(recorder: Recorder) -> array[int]:
         if request.request_id not in recorder.rows:
             recorder.rows[request.request_id] = len(recorder.hashed)
             recorder.hashed.append(0)
-    now = recorder.now_us()
-    words = array("i")
-    _put(
-        words, layout.CHECKPOINT, now & MASK31, now >> 31, recorder.step & MASK31,
-        recorder.step >> 31, len(recorder.hashed),
-    )  # fmt: skip
-    for request in scheduler.requests.values():
-        _put_request(words, recorder, request)
-    _put_content(words, pool)
+    now, step = recorder.now_us(), recorder.step
     free = pool.free_block_queue.num_free_blocks
-    _put(words, layout.CHECKPOINT_ENDED, free, len(pool.cached_block_hash_to_block))
-    return words
+    return b"".join((
+        _record(
+            layout.CHECKPOINT, now & MASK31, now >> 31, step & MASK31, step >> 31,
+            len(recorder.hashed),
+        ),
+        *(_request(recorder, request) for request in scheduler.requests.values()),
+        *_content(pool),
+        _record(layout.CHECKPOINT_ENDED, free, len(pool.cached_block_hash_to_block)),
+    ))  # fmt: skip
 
 
-def _put(words: array[int], code: int, *numbers: int, body: array[int] | None = None) -> None:
-    length = 1 + len(numbers) + (len(body) if body is not None else 0)
-    words.extend((code | length << 8, *numbers))
-    if body is not None:
-        words.extend(body)
+def _record(code: int, *numbers: int, data: bytes = b"") -> bytes:
+    length = 1 + len(numbers) + len(data) // 4
+    return struct.pack(f"{1 + len(numbers)}i", code | length << 8, *numbers) + data
 
 
-def _put_request(words: array[int], recorder: Recorder, request: Any) -> None:
+def _request(recorder: Recorder, request: Any) -> bytes:
     row = recorder.rows[request.request_id]
     name = request.request_id.encode(errors="replace")[:255]
     hashes = request.block_hashes
     recorder.hashed[row] = len(hashes)
     sampling = request.sampling_params
     most = (sampling.max_tokens if sampling is not None else 1) or 0
-    body = bytes_to_words(name)
-    body.extend(bytes_to_words(b"".join(hashes)))
     tables = recorder.engine.kv_cache_manager.coordinator.get_blocks(request.request_id)
+    ids: list[int] = []
     for table in tables:
-        body.append(len(table))
-        body.extend([block.block_id for block in table])
+        ids.append(len(table))
+        ids.extend([block.block_id for block in table])
     priority = request.priority & (1 << 62) - 1
-    _put(
-        words, layout.HELD, row, request.num_prompt_tokens, min(most, MASK31),
-        priority & MASK31, priority >> 31, request.num_tokens, request.num_computed_tokens,
-        int(request.status), request.num_preemptions, len(name),
-        len(hashes[0]) if hashes else 0, len(hashes), len(tables), body=body,
+    return _record(
+        layout.HELD, row, request.num_prompt_tokens, min(most, MASK31), priority & MASK31,
+        priority >> 31, request.num_tokens, request.num_computed_tokens, int(request.status),
+        request.num_preemptions, len(name), len(hashes[0]) if hashes else 0, len(hashes),
+        len(tables),
+        data=padded(name) + padded(b"".join(hashes)) + struct.pack(f"{len(ids)}i", *ids),
     )  # fmt: skip
 
 
-def _put_content(words: array[int], pool: Any) -> None:
+def _content(pool: Any) -> Iterator[bytes]:
     cached = [block for block in pool.blocks if block.block_hash is not None]
-    if not cached:
-        return
-    size = len(cached[0].block_hash) - _GROUP_BYTES
     for start in range(0, len(cached), _MOST_HELD):
         part = cached[start : start + _MOST_HELD]
-        body = array("i", [block.block_id for block in part])
         names = [block.block_hash for block in part]
-        body.extend([int.from_bytes(name[size:], "big") for name in names])
-        body.extend(bytes_to_words(b"".join([name[:size] for name in names])))
-        _put(words, layout.CONTENT, size, len(part), body=body)
+        size, count = len(names[0]) - _GROUP_BYTES, len(part)
+        groups = [int.from_bytes(name[size:], "big") for name in names]
+        ids = [block.block_id for block in part]
+        yield _record(
+            layout.CONTENT, size, count, *ids, *groups,
+            data=padded(b"".join([name[:size] for name in names])),
+        )  # fmt: skip

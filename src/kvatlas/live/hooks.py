@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import sys
-from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -40,8 +39,11 @@ class Hooks:
         self.on_until: Callable[[], None] = lambda: None
         self._restore: list[tuple[Any, str]] = []
         self._in_flight: deque[tuple[Any, int]] = deque()
-        self._names: list[str] = []
-        self._empty_body: array[int] | None = None
+        # Lists that the next ones may be said to be like; None: a reader may begin here.
+        self._names: list[str] | None = None
+        self._got_names: list[str] | None = None
+        self._unknown_step = self._output_step = 0
+        self._empty_body: list[int] | None = None
         self._empty_steps = self._empty_us = 0
         # Elsewhere a table may hold blocks that entered it in ways not listened to: list the ids.
         managers = self.manager.coordinator.single_type_managers
@@ -51,7 +53,7 @@ class Hooks:
 
     def install(self) -> None:
         """Begin to listen."""
-        self._names = []
+        self._names = self._got_names = None
         self._empty_body, self._empty_steps = None, 0
         self._in_flight.clear()
         for owner, name, hook in (
@@ -77,11 +79,15 @@ class Hooks:
         for group, manager in enumerate(self.manager.coordinator.single_type_managers):
             self._hook(manager, "_apply_cow", self._apply_cow(group))
 
+    def checkpointed(self) -> None:
+        """Refer to nothing that was written before: reading may begin here."""
+        self._names = self._got_names = None
+        self._unknown_step = self.recorder.step
+
     def remove(self) -> None:
         """Stop listening: every method is vLLM's own again."""
-        vars(self.manager).pop("allocate_slots", None)
         for owner, name in self._restore:
-            vars(owner).pop(name, None)
+            delattr(owner, name)
         self._restore.clear()
 
     def _hook(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -129,7 +135,8 @@ class Hooks:
         else:
             self._empty_body = None
             self._in_flight.append((output, step))
-        running, waiting = self.scheduler.get_request_counts()
+        scheduler = self.scheduler
+        waiting = len(scheduler.waiting) + len(scheduler.kv_holding_waiting)
         now = recorder.now_us()
         names = list(scheduled)
         same = tokens == len(names) and names == self._names
@@ -137,8 +144,8 @@ class Hooks:
         length = 12 if same else 12 + 2 * count
         buffer.extend((
             layout.STEP_ENDED | length << 8, step & MASK31, step >> 31, now & MASK31, now >> 31,
-            tokens, running, waiting, pool.free_block_queue.num_free_blocks,
-            len(pool.cached_block_hash_to_block), same, count,
+            tokens, len(scheduler.running), waiting, pool.free_block_queue.num_free_blocks,
+            len(pool.cached_block_hash_to_block._cache), same, count,
         ))  # fmt: skip
         if not same:
             rows = recorder.rows
@@ -159,9 +166,9 @@ class Hooks:
     def _write_empty_steps(self, start: int) -> None:
         count, now = self._empty_steps, self._empty_us
         self._empty_steps = 0
-        self.recorder.buffer[start:start] = array("i", (
-            layout.EMPTY_STEPS | 5 << 8, count & MASK31, count >> 31, now & MASK31, now >> 31,
-        ))  # fmt: skip
+        self.recorder.insert(
+            start, layout.EMPTY_STEPS | 5 << 8, count & MASK31, count >> 31, now & MASK31, now >> 31
+        )
 
     def _update_from_output(self, inner: Any) -> Any:
         recorder, buffer = self.recorder, self.recorder.buffer
@@ -192,6 +199,7 @@ class Hooks:
             if sent is output:
                 step = number
                 break
+        self._output_step = step
         now = self.recorder.now_us()
         self.recorder.buffer.extend((
             layout.OUTPUTS_BEGAN | 5 << 8, step & MASK31, step >> 31, now & MASK31, now >> 31
@@ -199,21 +207,26 @@ class Hooks:
 
     def _outputs_ended(self, scheduler_output: Any, model_output: Any) -> None:
         recorder = self.recorder
-        counts = list(map(len, model_output.sampled_token_ids))
-        same = counts.count(1) == len(scheduler_output.num_scheduled_tokens) == len(counts)
+        names = model_output.req_ids
+        counts = [len(tokens) for tokens in model_output.sampled_token_ids]
         now = recorder.now_us()
-        if same:
-            recorder.put(layout.OUTPUTS_ENDED, now & MASK31, now >> 31, 1, len(counts))
-            return
-        rows = recorder.rows
-        got = [
-            (rows.get(name, NONE), count)
-            for name, count in zip(model_output.req_ids, counts, strict=False)
-            if count
-        ]
-        body = array("i", [row for row, _ in got])
-        body.extend([count for _, count in got])
-        recorder.put(layout.OUTPUTS_ENDED, now & MASK31, now >> 31, 0, len(got), body=body)
+        one_each = counts.count(1) == len(scheduler_output.num_scheduled_tokens) == len(counts)
+        if one_each and self._output_step > self._unknown_step:
+            how = layout.ONE_EACH
+            counts = []
+        elif names == self._got_names and len(counts) == len(names):
+            how = layout.SAME_ROWS
+        else:
+            how = layout.NEW_ROWS
+            rows = recorder.rows
+            counts = counts[: len(names)]
+            counts[:0] = [rows.get(name, NONE) for name in names[: len(counts)]]
+            self._got_names = list(names)
+        recorder.buffer.extend((
+            layout.OUTPUTS_ENDED | (5 + len(counts)) << 8, now & MASK31, now >> 31, how,
+            len(counts) // (2 if how == layout.NEW_ROWS else 1),
+        ))  # fmt: skip
+        recorder.buffer.extend(counts)
 
     # Requests
 
@@ -282,50 +295,21 @@ class Hooks:
 
     def _get_computed_blocks(self, inner: Any) -> Any:
         recorder, manager = self.recorder, self.manager
-        allocate = type(manager).allocate_slots
-
-        def admission(request: Any, num_new_tokens: int, *args: Any, **kwargs: Any) -> Any:
-            # For one call only: those of running requests shall not pay for it.
-            vars(manager).pop("allocate_slots", None)
-            row = recorder.rows.get(request.request_id, NONE)
-            try:
-                self._write_admission(row, num_new_tokens, args, kwargs)
-            except Exception as error:
-                recorder.fail(error)
-            blocks = allocate(manager, request, num_new_tokens, *args, **kwargs)
-            if blocks is None:
-                try:
-                    recorder.put(layout.REFUSED, row)
-                except Exception as error:
-                    recorder.fail(error)
-            return blocks
+        buffer, rows, head = recorder.buffer, recorder.rows, layout.LOOKED_UP | 4 << 8
 
         def get_computed_blocks(request: Any) -> Any:
             result = inner(request)
             try:
-                asked = manager.prefix_cache_lookup_enabled(request)
-                row = recorder.rows.get(request.request_id, NONE)
-                found = result[1] if asked else NONE
-                recorder.put(layout.LOOKED_UP, row, request.num_tokens, found)
-                manager.allocate_slots = admission
+                asked = manager.enable_caching and not request.skip_reading_prefix_cache
+                buffer.extend((
+                    head, rows.get(request.request_id, NONE), request.num_tokens,
+                    result[1] if asked else NONE,
+                ))  # fmt: skip
             except Exception as error:
                 recorder.fail(error)
             return result
 
         return get_computed_blocks
-
-    def _write_admission(
-        self, row: int, new_tokens: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        flags = layout.MUST_FIT * bool(kwargs.get("full_sequence_must_fit"))
-        flags |= layout.HAS_SCHEDULED * bool(kwargs.get("has_scheduled_reqs", True))
-        unmodelled = ("num_external_computed_tokens", "num_encoder_tokens", "reserved_blocks")
-        if args or any(kwargs.get(name) for name in unmodelled):
-            flags |= layout.UNMODELLED
-        self.recorder.put(
-            layout.ADMISSION, row, new_tokens, kwargs.get("num_new_computed_tokens", 0),
-            kwargs.get("num_lookahead_tokens", 0), flags,
-        )  # fmt: skip
 
     def _pop_blocks_for_free(self, inner: Any) -> Any:
         recorder = self.recorder
@@ -413,7 +397,7 @@ class Hooks:
         return free_blocks
 
     def _cache_full_blocks(self, inner: Any) -> Any:
-        recorder = self.recorder
+        recorder, buffer, rows = self.recorder, self.recorder.buffer, self.recorder.rows
         hash_block_size = self.pool.hash_block_size
 
         def cache_full_blocks(
@@ -426,15 +410,16 @@ class Hooks:
             )  # fmt: skip
             if num_cached_blocks < num_full_blocks:
                 try:
-                    row = recorder.rows.get(request.request_id, NONE)
+                    row = rows.get(request.request_id, NONE)
                     needed = num_full_blocks * block_size // hash_block_size
                     if row != NONE and recorder.hashed[row] < needed:
                         recorder.write_hashes(row, request.block_hashes, needed)
-                    recorder.put(
-                        layout.CACHED, row, kv_cache_group_id, num_cached_blocks, num_full_blocks,
-                        block_mask is not None,
-                        body=None if block_mask is None else array("i", map(int, block_mask)),
-                    )  # fmt: skip
+                    mask = () if block_mask is None else [int(kept) for kept in block_mask]
+                    buffer.extend((
+                        layout.CACHED | (6 + len(mask)) << 8, row, kv_cache_group_id,
+                        num_cached_blocks, num_full_blocks, len(mask),
+                    ))  # fmt: skip
+                    buffer.extend(mask)
                 except Exception as error:
                     recorder.fail(error)
             return result
@@ -471,7 +456,7 @@ class Hooks:
             try:
                 blocks = self.pool.blocks
                 ids = [i for i in block_ids if blocks[i].block_hash is not None]
-                recorder.put(layout.DROPPED, body=array("i", ids))
+                recorder.put(layout.DROPPED, *ids)
             except Exception as error:
                 recorder.fail(error)
             inner(block_ids)
@@ -498,8 +483,7 @@ class Hooks:
             blocks = list(blocks)
             inner(blocks, on_reuse)
             try:
-                ids = array("i", [block.block_id for block in blocks])
-                recorder.put(layout.UNPINNED, body=ids)
+                recorder.put(layout.UNPINNED, *[block.block_id for block in blocks])
             except Exception as error:
                 recorder.fail(error)
 

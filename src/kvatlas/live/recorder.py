@@ -4,21 +4,21 @@ Owns: the buffer, request numbers, the clock, windows of sampling, what happens 
 a full disk. Leaves to others: which calls are listened to (`hooks`), files (`kvatlas.wire`), what a
 checkpoint says (`checkpoint`).
 
-Nothing in here may raise into the engine. Words are collected in an array and committed when a call
+Nothing in here may raise into the engine. Words are collected in a list and committed when a call
 of the scheduler is over, so that a recording ends with a whole step whatever kills the process.
 """
 
 from __future__ import annotations
 
+import struct
 import time
-from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kvatlas.live.checkpoint import checkpoint_words
+from kvatlas.live.checkpoint import checkpoint_bytes
 from kvatlas.wire import layout
-from kvatlas.wire.layout import MASK31, bytes_to_words
+from kvatlas.wire.layout import MASK31, padded
 from kvatlas.wire.segment_log import AT_FAULTS, AT_LOST, AT_ROWS, SegmentLog
 
 __all__ = ["NONE", "Recorder"]
@@ -27,6 +27,7 @@ NONE = -1
 _MOST_FAULTS = 100
 """After so many errors the recorder gives up: something is wrong with it, not with a request."""
 _SAID_CHARS = 300
+_FEW_WORDS = 64  # of hashes that are faster as words of the buffer than as bytes beside it
 
 
 class Recorder:
@@ -59,7 +60,7 @@ class Recorder:
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.engine = engine
-        self.buffer: array[int] = array("i")
+        self.buffer: list[int] = []
         self.rows: dict[str, int] = {}
         self.hashed: list[int] = []
         self.step = 0
@@ -67,10 +68,13 @@ class Recorder:
         self.said_fault = ""
         self.stopped = False
         self.on_stop: Callable[[], None] = lambda: None
+        self.on_checkpoint: Callable[[], None] = lambda: None
         self._say = say
         self._clock_ns, self._start_ns, self._last_us = clock_ns, clock_ns(), 0
         self._log = SegmentLog(folder, segment_bytes=segment_bytes, most_bytes=most_bytes)
         self._rows_written = 0
+        # Bytes that stand in the batch behind so many words of the buffer.
+        self._blobs: list[tuple[int, bytes]] = []
         self._missing = False
 
     def now_us(self) -> int:
@@ -107,15 +111,14 @@ class Recorder:
         said = name.encode(errors="replace")[:255]
         hashes = request.block_hashes
         size = len(hashes[0]) if hashes else 0
-        words = bytes_to_words(said)
-        words.extend(bytes_to_words(b"".join(hashes)))
+        data = padded(said) + padded(b"".join(hashes))
         sampling = request.sampling_params
         most = (sampling.max_tokens if sampling is not None else 1) or 0
         priority = request.priority & (1 << 62) - 1
         self.put(
             layout.ARRIVED, row, now & MASK31, now >> 31, request.num_prompt_tokens,
             min(most, MASK31), priority & MASK31, priority >> 31, len(said), size, len(hashes),
-            body=words,
+            data=data,
         )  # fmt: skip
         self.hashed[row] = len(hashes)
         return row
@@ -125,41 +128,57 @@ class Recorder:
         first = self.hashed[row]
         new = hashes[first:needed]
         if new:
-            self.put(
-                layout.HASHED, row, first, len(new[0]), len(new),
-                body=bytes_to_words(b"".join(new)),
-            )  # fmt: skip
+            data = padded(b"".join(new))
+            length = len(data) // 4
+            head = (layout.HASHED | (5 + length) << 8, row, first, len(new[0]), len(new))
+            self.buffer.extend(head)
+            if length <= _FEW_WORDS:
+                self.buffer.extend(struct.unpack(f"{length}i", data))
+            else:
+                self._blobs.append((len(self.buffer), data))
             self.hashed[row] = first + len(new)
 
-    def put(self, code: int, *words: int, body: array[int] | None = None) -> None:
-        """Add a record."""
-        length = 1 + len(words) + (len(body) if body is not None else 0)
+    def put(self, code: int, *words: int, data: bytes = b"") -> None:
+        """Add a record; `data` are whole words that follow the others."""
+        length = 1 + len(words) + len(data) // 4
         if length > layout.LONGEST_RECORD:
             raise ValueError(f"a record of {length} words")
         self.buffer.extend((code | length << 8, *words))
-        if body is not None:
-            self.buffer.extend(body)
+        if data:
+            self._blobs.append((len(self.buffer), data))
+
+    def insert(self, at: int, *words: int) -> None:
+        """Put a record's words in front of those collected from `at` on."""
+        self.buffer[at:at] = words
+        self._blobs = [(end + len(words) * (end > at), data) for end, data in self._blobs]
 
     def flush(self) -> None:
         """Commit what was collected. O(words); a new segment takes a checkpoint: O(blocks)."""
         if self.stopped:
             return
         try:
-            self._commit()
+            log = self._log
+            if self._blobs or self._missing or log.fresh or self._rows_written != len(self.hashed):
+                self._commit()
+            elif log.append(self.buffer):
+                self.buffer.clear()
+                if log.fresh:
+                    self._write_checkpoint()
+            else:
+                self._lose()
         except Exception as error:
             self.fail(error)
-            self._give_up(f"cannot write: {error}")
+            self._give_up(f"recording stops, vLLM goes on: {error}")
 
     def fail(self, error: BaseException) -> None:
         """Count an error of a hook; what was collected is dropped up to the next checkpoint."""
         self.faults += 1
         self.said_fault = f"{type(error).__name__}: {error}"[:_SAID_CHARS]
-        self.lost_records += _count_records(self.buffer)
-        del self.buffer[:]
+        self.lost_records += self._drop()
         self._missing = True
         if self.faults == 1:
             self._say(f"kvatlas: error while recording, vLLM is not affected: {self.said_fault}")
-        if self.faults >= _MOST_FAULTS and not self.stopped:
+        if self.faults >= _MOST_FAULTS:
             self._give_up(f"recording stops after {self.faults} errors, vLLM goes on")
 
     def leave_gap(self) -> None:
@@ -187,63 +206,102 @@ class Recorder:
         self._log.close()
 
     def _commit(self) -> None:
-        buffer, log = self.buffer, self._log
+        """Commit what is not just some words."""
         if self._missing:
             # What is in the buffer leans on what was lost: a checkpoint takes its place.
             self._resume()
             return
-        if not buffer:
-            return
-        if not log.append(buffer):
+        if not self._log.append_bytes(self._batch()):
             self._lose()
             return
-        del buffer[:]
+        self.buffer.clear()
+        self._blobs.clear()
         if self._rows_written != len(self.hashed):
             self._rows_written = len(self.hashed)
-            log.put(AT_ROWS, self._rows_written)
-        if log.fresh:
-            log.fresh = not log.append(checkpoint_words(self))
+            self._log.put(AT_ROWS, self._rows_written)
+        if self._log.fresh:
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        self._tell_all_hashes()
+        if not self._missing and self._log.append_bytes(checkpoint_bytes(self)):
+            self._log.fresh = False
+            self.on_checkpoint()
+        else:
+            self._lose()
+
+    def _tell_all_hashes(self) -> None:
+        """A checkpoint holds every hash: who reads on from before it has to know them, too."""
+        for name, request in self.engine.requests.items():
+            row = self.rows.get(name)
+            if row is not None:
+                self.write_hashes(row, request.block_hashes, len(request.block_hashes))
+        if self.buffer and not self._log.append_bytes(self._batch()):
+            self._lose()
+        self.buffer.clear()
+        self._blobs.clear()
+
+    def _batch(self) -> bytes:
+        """Return the buffer with its blobs in their places."""
+        parts, at = [], 0
+        for end, data in self._blobs:
+            parts += [struct.pack(f"{end - at}i", *self.buffer[at:end]), data]
+            at = end
+        parts.append(struct.pack(f"{len(self.buffer) - at}i", *self.buffer[at:]))
+        return b"".join(parts)
+
+    def _drop(self) -> int:
+        """Forget what was collected; return how many records it was."""
+        blobs = {end: len(data) // 4 for end, data in self._blobs}
+        buffer = self.buffer
+        count = at = 0
+        while at < len(buffer):
+            length = max(1, buffer[at] >> 8)
+            # A record's words in the buffer end where its blob stands.
+            ends = (end for end, words in blobs.items() if at < end == at + length - words)
+            at = next(ends, at + length)
+            count += 1
+        buffer.clear()
+        self._blobs.clear()
+        return count
 
     def _lose(self) -> None:
         if not self._missing:
             self._say(f"kvatlas: recording waits for room: {self._log.full}; vLLM goes on")
-        self.lost_records += _count_records(self.buffer)
-        del self.buffer[:]
+        self.lost_records += self._drop()
         self._missing = True
+        self._log.put(AT_LOST, self.lost_records)
 
     def _resume(self) -> None:
-        lost = _count_records(self.buffer)
-        ended = lost > 0 and self.buffer[-3] & 255 == layout.CLOSED
-        end = self.buffer[-3:] if ended else array("i")
-        del self.buffer[:]
-        self.lost_records += lost - int(ended)
-        before = self.lost_records
-        if before:
-            self.put(layout.LOST, before & MASK31, before >> 31)
+        """Say what was lost and begin anew, in place of what leans on it."""
+        closes = len(self.buffer) >= 3 and self.buffer[-3] & 255 == layout.CLOSED
+        end = self.buffer[-3:] if closes else []
+        self.lost_records += self._drop() - int(closes)
+        self._log.put(AT_LOST, self.lost_records)
+        if not self._log.tries:
+            return
+        if self.lost_records:
+            self.put(layout.LOST, self.lost_records & MASK31, self.lost_records >> 31)
         if self.faults:
-            said = self.said_fault.encode(errors="replace")
-            self.put(layout.FAULT, self.faults, body=bytes_to_words(said))
-        self.buffer.extend(checkpoint_words(self))
-        self.buffer.extend(end)
-        appended = self._log.append(self.buffer)
-        del self.buffer[:]
+            said = padded(self.said_fault.encode(errors="replace"))
+            self.put(layout.FAULT, self.faults, data=said)
+        batch = self._batch() + checkpoint_bytes(self) + struct.pack(f"{len(end)}i", *end)
+        appended = self._log.append_bytes(batch)
+        self.buffer.clear()
+        self._blobs.clear()
         if appended:
             self._missing = self._log.fresh = False
             self._log.put(AT_ROWS, len(self.hashed))
             self._log.put(AT_LOST, self.lost_records)
             self._log.put(AT_FAULTS, self.faults)
+            self.on_checkpoint()
 
     def _give_up(self, why: str) -> None:
+        if self.stopped:
+            return
         self.stopped = True
         self._log.put(AT_FAULTS, self.faults)
         self._log.put(AT_LOST, self.lost_records)
+        self._log.close()
         self._say(f"kvatlas: {why}")
         self.on_stop()
-
-
-def _count_records(words: array[int]) -> int:
-    count = at = 0
-    while at < len(words):
-        at += max(1, words[at] >> 8)
-        count += 1
-    return count

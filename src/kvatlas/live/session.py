@@ -72,6 +72,7 @@ class Session:
         )
         self.hooks = Hooks(scheduler, self.recorder)
         self.recorder.on_stop = self.hooks.remove
+        self.recorder.on_checkpoint = self.hooks.checkpointed
         if settings.sample < 1:
             self.hooks.until_step = _WINDOW_STEPS
             self.hooks.on_until = self._close_window

@@ -18,8 +18,8 @@ __all__ = [
     "LONGEST_RECORD",
     "MASK31",
     "NAMES",
-    "bytes_to_words",
     "long_number",
+    "padded",
     "words_to_bytes",
 ]
 
@@ -33,21 +33,19 @@ FIELDS: dict[str, str] = {
     "step_ended": "step(2) time(2) tokens running waiting free_blocks cached_keys same n, then "
     "unless `same`: n request rows, n token counts. `same`: as in the step before, a token each",
     "outputs_began": "step(2) time(2)",
-    "outputs_ended": "time(2) same n, then unless `same`: n request rows, n counts of new tokens. "
-    "`same`: a token for each request of that step",
+    "outputs_ended": "time(2) how n; how 0: n request rows, n counts of new tokens; 1: n counts for "
+    "the requests of the last list; 2: a token for each request of that step",
     "arrived": "row time(2) prompt_tokens max_tokens priority(2) name_bytes hash_bytes n, then the "
     "name, then n block hashes",
     "hashed": "row first hash_bytes n, then n block hashes",
-    "looked_up": "row tokens hit_tokens (-1: the cache was not asked)",
-    "admission": "row new_tokens hit_tokens lookahead_tokens flags: 1 full_sequence_must_fit, "
-    "2 has_scheduled_reqs, 4 arguments that the twin does not model",
-    "refused": "row",
+    "looked_up": "row tokens hit_tokens (-1: the cache was not asked): for admission, which was "
+    "refused if the step does not schedule it",
     "allocated": "row group position, then block ids",
     "touched": "row group position, then block ids",
     "freed_all": "row group count: the whole table, from its end",
     "freed": "row group, then block ids",
-    "cached": "row group start stop masked, then if masked: a word for each block, 0 where it was "
-    "passed over",
+    "cached": "row group start stop n, then n words, one for each block: 0 where it was passed over; "
+    "n 0: none was",
     "preempted": "row computed_tokens num_tokens",
     "leaves": "row status: its blocks are freed next",
     "finished": "row status num_tokens computed_tokens",
@@ -81,8 +79,6 @@ NAMES = ("", *FIELDS)
     ARRIVED,
     HASHED,
     LOOKED_UP,
-    ADMISSION,
-    REFUSED,
     ALLOCATED,
     TOUCHED,
     FREED_ALL,
@@ -109,7 +105,7 @@ NAMES = ("", *FIELDS)
     CLOSED,
 ) = range(1, len(NAMES))
 
-MUST_FIT, HAS_SCHEDULED, UNMODELLED = 1, 2, 4
+NEW_ROWS, SAME_ROWS, ONE_EACH = range(3)
 
 
 def long_number(low: int, high: int) -> int:
@@ -117,11 +113,9 @@ def long_number(low: int, high: int) -> int:
     return low | high << 31
 
 
-def bytes_to_words(data: bytes) -> array[int]:
-    """Return bytes as words, padded with zeros."""
-    words = array("i")
-    words.frombytes(data + bytes(-len(data) % 4))
-    return words
+def padded(data: bytes) -> bytes:
+    """Return bytes padded with zeros to whole words."""
+    return data + bytes(-len(data) % 4)
 
 
 def words_to_bytes(words: Sequence[int] | array[int], count: int) -> bytes:

@@ -6,10 +6,13 @@ Leaves to others: what the words mean (`kvatlas.events.live`).
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from kvatlas.errors import InputError
 from kvatlas.wire.layout import FORMAT_VERSION
@@ -96,7 +99,7 @@ class SegmentReader:
                 return None
             head = self._head()
             if head is None:  # dropped while we were in it
-                if not self._go_on():
+                if not self._skip():
                     return None
                 continue
             committed = head[AT_WORDS]
@@ -104,13 +107,17 @@ class SegmentReader:
                 count = min(most_words, committed - self._at)
                 words = self._words(self._at, count)
                 if words is None:
-                    if not self._go_on():
+                    if not self._skip():
                         return None
                     continue
                 self._at += len(words)
                 fresh, self._fresh = self._fresh, False
                 return Words(words, fresh)
-            if head[AT_CLOSED] != 2 or not self._go_on():
+            if head[AT_CLOSED] != 2:
+                return None
+            # The head is not read in one instant: more may have come before it was closed.
+            again = self._head()
+            if (again is None or again[AT_WORDS] <= self._at) and not self._go_on():
                 return None
 
     def behind_bytes(self) -> int:
@@ -123,6 +130,19 @@ class SegmentReader:
                 read = self._at if number == self._number else 0
                 total += max(0, head[AT_WORDS] - read)
         return total * 4
+
+    def most_rows(self) -> int:
+        """Return how many requests the heads of all segments tell of; reads no words."""
+        heads = [self._head(number) for number in segment_numbers(self.folder)]
+        return max((head[AT_ROWS] for head in heads if head is not None), default=0)
+
+    def _skip(self) -> bool:
+        """Go on after a segment that was dropped before it was read to its end."""
+        if not self._go_on():
+            return False
+        self.skipped_segments += 1
+        self._fresh = True
+        return True
 
     def _go_on(self) -> bool:
         """Turn to the oldest segment after the current one; False when there is none."""
@@ -139,7 +159,7 @@ class SegmentReader:
     def _head(self, number: int | None = None) -> tuple[int, ...] | None:
         path = self.folder / segment_name(self._number if number is None else number)
         try:
-            with path.open("rb") as file:
+            with _opened(path) as file:
                 data = file.read(HEAD_BYTES)
                 size = file.seek(0, 2)
         except FileNotFoundError:
@@ -179,7 +199,7 @@ class SegmentReader:
     def _words(self, start: int, count: int) -> array[int] | None:
         path = self.folder / segment_name(self._number)
         try:
-            with path.open("rb") as file:
+            with _opened(path) as file:
                 file.seek(HEAD_BYTES + 4 * start)
                 data = file.read(4 * count)
         except FileNotFoundError:
@@ -189,6 +209,18 @@ class SegmentReader:
         words = array("i")
         words.frombytes(data[: len(data) // 4 * 4])
         return words
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a segment. Not blocking: a pipe of this name must not hold the reader up.
+
+    Raises: OSError, and InputError when it is no file.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise _damaged(path, "not a file")
+    return os.fdopen(file, "rb")
 
 
 def _damaged(path: Path, what: str) -> InputError:

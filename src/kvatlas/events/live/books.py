@@ -11,6 +11,8 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from kvatlas.errors import InputError
 from kvatlas.events.header import Header
 from kvatlas.wire.layout import words_to_bytes
@@ -60,12 +62,13 @@ class Books:
         self.forget()
 
     def forget(self) -> None:
-        """Begin with an empty pool and no requests."""
+        """Begin with an empty pool and no requests; `free_count` blocks have no owner."""
         self.owners = array("i", bytes(4 * self.header.num_blocks))
         self.content = array("q", [NONE]) * self.header.num_blocks
         self.content_group = array("b", [NONE]) * self.header.num_blocks
         self.requests: dict[int, HeldRequest] = {}
         self.cached = 0
+        self.free_count = self.header.usable_blocks
 
     # Names of content
 
@@ -128,6 +131,7 @@ class Books:
                 self.content[block] = NONE
                 self.cached -= 1
             self.owners[block] = 1
+        self.free_count -= len(ids)
         return self._enter(row, group, position, ids), lost
 
     def touch(self, row: int, group: int, position: int, ids: Sequence[int]) -> int:
@@ -135,6 +139,7 @@ class Books:
         for block in ids:
             if block != NULL_BLOCK:
                 self.check(block)
+                self.free_count -= self.owners[block] == 0
                 self.owners[block] += 1
         return self._enter(row, group, position, ids)
 
@@ -189,6 +194,7 @@ class Books:
         if self.owners[block] < 1:
             raise self.damaged("a block was freed that nobody owns", block)
         self.owners[block] -= 1
+        self.free_count += self.owners[block] == 0
 
     def cache(
         self, row: int, group: int, start: int, stop: int, mask: Sequence[int] | None
@@ -244,12 +250,17 @@ class Books:
 
     def distinct_keys(self) -> int:
         """Return how many (key, group) pairs are cached. O(blocks)."""
-        pairs = zip(self.content, self.content_group, strict=True)
-        return len({(key, group) for key, group in pairs if key != NONE})
+        return len({(self.content[b], self.content_group[b]) for b in self.held_content()})
 
-    def free_blocks(self) -> int:
-        """Return the blocks that nobody owns. O(blocks)."""
-        return self.owners.count(0) - int(self.header.has_null)
+    def owned_blocks(self) -> list[int]:
+        """Return the blocks that somebody owns. A vectorised pass over all of them."""
+        owned: list[int] = np.flatnonzero(np.frombuffer(self.owners, np.int32)).tolist()
+        return owned
+
+    def held_content(self) -> list[int]:
+        """Return the blocks that hold content. A vectorised pass over all of them."""
+        held: list[int] = np.flatnonzero(np.frombuffer(self.content, np.int64) != NONE).tolist()
+        return held
 
     def damaged(self, what: str, value: object) -> InputError:
         """Return the error that says what contradicts what was recorded before."""

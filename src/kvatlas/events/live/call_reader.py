@@ -36,7 +36,8 @@ from kvatlas.events.live.calls import (
     StepEnded,
 )
 from kvatlas.events.live.folders import EngineFacts, read_facts
-from kvatlas.events.live.word_records import WordRecord, WordRecords
+from kvatlas.events.live.sampled import SampledTokens
+from kvatlas.events.live.word_records import MOST_UNIT_RECORDS, WordRecord, WordRecords
 from kvatlas.wire import layout
 from kvatlas.wire.layout import long_number, words_to_bytes
 from kvatlas.wire.segment_reader import SegmentReader, segment_numbers
@@ -88,6 +89,10 @@ class Calls:
         self._unit: list[WordRecord] = []
         self._sent: dict[int, tuple[int, ...]] = {}
         self._checkpoints = 0
+        self._sampled = SampledTokens(self._books)
+        # Chunks that must end at a block's end may leave nothing to ask slots for.
+        groups = self.header.config.get("kv_cache_groups", [])
+        self._stops_early = any(group.get("mamba_cache_mode") == "align" for group in groups)
 
     def __iter__(self) -> Iterator[Call]:
         """Yield the calls up to the first gap, or the end. Raises: InputError for damage."""
@@ -115,9 +120,13 @@ class Calls:
                 elif inside or code in (layout.STEP_BEGAN, layout.OUTPUTS_BEGAN):
                     inside = True
                     self._unit.append(record)
+                    if len(self._unit) > MOST_UNIT_RECORDS:
+                        raise self._books.damaged("a call of the scheduler that never ends", None)
                     if code in (layout.STEP_ENDED, layout.OUTPUTS_ENDED):
                         inside = False
                         unit, self._unit = self._unit, []
+                        if (unit[0].code == layout.STEP_BEGAN) != (code == layout.STEP_ENDED):
+                            raise self._books.damaged("a step and its outputs overlap", code)
                         if unit[0].code == layout.STEP_BEGAN:
                             yield from self._step(unit)
                         else:
@@ -134,9 +143,10 @@ class Calls:
         step = long_number(end[0], end[1])
         yield StepBegan(step, _ms(unit[0].words, 0))
         rows, tokens = self._who(end)
-        admitted = {record.words[0] for record in unit if record.code == layout.ADMISSION}
-        running = [(row, new) for row, new in zip(rows, tokens, strict=True) if row not in admitted]
-        yield from self._calls(unit[1:-1], running)
+        asked = {record.words[0] for record in unit if record.code == layout.LOOKED_UP}
+        admitted = {row: new for row, new in zip(rows, tokens, strict=True) if row in asked}
+        running = [(row, new) for row, new in zip(rows, tokens, strict=True) if row not in asked]
+        yield from self._calls(unit[1:-1], running, admitted)
         self._sent[step] = rows
         yield StepEnded(step, _ms(end, 2), end[4], end[5], end[6], end[7], end[8], rows, tokens)
 
@@ -149,7 +159,9 @@ class Calls:
         self._scheduled = tuple(end[11 : 11 + count])
         return self._scheduled, tuple(end[11 + count : 11 + 2 * count])
 
-    def _calls(self, unit: list[WordRecord], running: list[tuple[int, int]]) -> Iterator[Call]:
+    def _calls(
+        self, unit: list[WordRecord], running: list[tuple[int, int]], admitted: dict[int, int]
+    ) -> Iterator[Call]:
         """Yield a step's calls: running requests in scheduled order, then admissions.
 
         A running request's call that had no effect left no record; it stands before the first
@@ -159,31 +171,28 @@ class Calls:
         waiting = list(running)
         waiting.reverse()
         order = {row: at for at, (row, _) in enumerate(running)}
+        earlier = [new for _, new in running]  # tokens of who was scheduled before
         current: _Open | None = None
         last = -1
         at = 0
         while at < len(unit):
             record = unit[at]
             code, words = record.code, record.words
-            if code in (layout.LOOKED_UP, layout.ADMISSION):
+            if code == layout.LOOKED_UP:
                 # Admissions come after all running requests.
                 if current is not None:
                     yield current.closed(True)
-                    current = None
                 while waiting:
                     row, new = waiting.pop()
                     yield _running(row, new).closed(True)
-                if code == layout.LOOKED_UP:
-                    yield LookedUp(words[0], words[1], words[2])
+                yield LookedUp(words[0], words[1], words[2])
+                new_tokens = admitted.get(words[0])
+                current = self._admission(words, earlier, new_tokens)
+                if new_tokens is not None:
+                    earlier.append(new_tokens)
+                elif self._stops_early:
+                    current = None  # nobody says whether slots were asked for
                 else:
-                    if words[4] & layout.UNMODELLED:
-                        self.unmodelled.add("arguments of allocate_slots")
-                    current = _Open(
-                        words[0], words[1], max(0, words[2]), bool(words[4] & layout.MUST_FIT),
-                        bool(words[4] & layout.HAS_SCHEDULED), words[3],
-                    )  # fmt: skip
-            elif code == layout.REFUSED:
-                if current is not None:
                     yield current.closed(False)
                     current = None
             elif code == layout.PREEMPTED:
@@ -232,6 +241,17 @@ class Calls:
             row, new = waiting.pop()
             yield _running(row, new).closed(True)
 
+    def _admission(self, words: Sequence[int], earlier: list[int], new_tokens: int | None) -> _Open:
+        """Return the call for the head of the queue; of a refused one nobody wrote the tokens."""
+        row, tokens, hit = words[0], words[1], max(0, words[2])
+        config = self.header.config
+        if new_tokens is None:
+            budget = int(config.get("max_num_batched_tokens", tokens)) - sum(earlier)
+            threshold = int(config.get("long_prefill_token_threshold", 0)) or tokens
+            new_tokens = max(1, min(tokens - hit, threshold, budget))
+        must_fit = bool(config.get("reserve_full_isl", True))
+        return _Open(row, new_tokens, hit, must_fit, bool(earlier), 0)
+
     def _refused(self, asker: int, running: dict[int, int]) -> Allocated:
         held = self._books.request(asker)
         # One that is preempted itself was asked for tokens that nobody wrote down.
@@ -242,15 +262,8 @@ class Calls:
     def _outputs(self, unit: list[WordRecord]) -> Iterator[Call]:
         began, end = unit[0].words, unit[-1].words
         step = long_number(began[0], began[1])
-        rows = self._sent.pop(step, ())
-        same, count = end[2], end[3]
-        counts: tuple[int, ...] = (1,) * len(rows)
-        if not same:
-            if not 0 <= count <= (len(end) - 4) // 2:
-                raise self._books.damaged("a list of sampled tokens is cut off", count)
-            rows = tuple(end[4 : 4 + count])
-            counts = tuple(end[4 + count : 4 + 2 * count])
-        yield Sampled(step, _ms(end, 0), rows, counts)
+        rows, counts = self._sampled.read(end, self._sent.pop(step, ()))
+        yield Sampled(step, _ms(end, 0), tuple(rows), tuple(counts))
         yield from self._outside(unit[1:-1])
 
     def _outside(self, records: list[WordRecord]) -> Iterator[Call]:
@@ -339,7 +352,7 @@ class Calls:
                 return (self._effect("touched", words[1], touched),) if touched else ()
             case layout.CACHED:
                 mask = words[5:] if words[4] else None
-                if mask is not None and len(mask) < words[3] - words[2]:
+                if mask is not None and len(mask) != words[3] - words[2]:
                     raise books.damaged("a mask is cut off", words[0])
                 cached = books.cache(words[0], words[1], words[2], words[3], mask)
                 if not cached:

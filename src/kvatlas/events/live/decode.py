@@ -19,7 +19,8 @@ from kvatlas.events.header import Header
 from kvatlas.events.live.books import NONE, Books, HeldRequest
 from kvatlas.events.live.event_rows import EventRows
 from kvatlas.events.live.restart import check_checkpoint, restart
-from kvatlas.events.live.word_records import WordRecord
+from kvatlas.events.live.sampled import SampledTokens
+from kvatlas.events.live.word_records import MOST_UNIT_RECORDS, WordRecord
 from kvatlas.wire import layout
 from kvatlas.wire.layout import long_number, words_to_bytes
 
@@ -44,7 +45,6 @@ class _Admission:
     row: int
     tokens: int
     hit: int
-    shown: bool = False
 
 
 class Decoder:
@@ -76,6 +76,7 @@ class Decoder:
         self._unit_end = NONE
         self._pending: _Step | None = None
         self._scheduled: list[int] = []
+        self._sampled = SampledTokens(self.books)
         self._in_flight: dict[int, list[int]] = {}
         self._leaving: dict[int, int] = {}
         self._popped: list[HeldRequest] = []
@@ -86,7 +87,10 @@ class Decoder:
 
     def take(self) -> Chunk:
         """Return the events so far."""
-        return self.rows.take()
+        try:
+            return self.rows.take()
+        except OverflowError as error:
+            raise self.books.damaged(f"a number that no event can hold: {error}", None) from error
 
     def missing(self) -> None:
         """Records are missing here: what comes next begins with a checkpoint."""
@@ -100,6 +104,8 @@ class Decoder:
         code = record.code
         if self._unit_end != NONE:
             self._unit.append(record)
+            if len(self._unit) > MOST_UNIT_RECORDS:
+                raise self.books.damaged("a call of the scheduler that never ends", None)
             if code == self._unit_end:
                 unit, self._unit, self._unit_end = self._unit, [], NONE
                 self._close_unit(unit)
@@ -197,13 +203,8 @@ class Decoder:
         self._end_step(end_ms)
         self.rows.time_ms = end_ms
         scheduled = self._in_flight.pop(long_number(began[0], began[1]), [])
-        same, count = end[2], end[3]
-        if same:
-            got = [(row, 1) for row in scheduled]
-        elif 0 <= count <= (len(end) - 4) // 2:
-            got = list(zip(end[4 : 4 + count], end[4 + count : 4 + 2 * count], strict=True))
-        else:
-            raise self.books.damaged("a list of sampled tokens is cut off", count)
+        rows, counts = self._sampled.read(end, scheduled)
+        got = zip(rows, counts, strict=True)
         for row, new in got:
             held = self.books.requests.get(row)
             if held is not None:
@@ -295,8 +296,6 @@ class Decoder:
     def _apply(self, record: WordRecord, asker: int) -> None:
         words, books = record.words, self.books
         code = record.code
-        if code != layout.REFUSED:
-            self._open_admission(code)
         match code:
             case layout.ALLOCATED:
                 row, group = words[0], words[1]
@@ -321,7 +320,7 @@ class Decoder:
                 self.rows.touched(shown, words[1], max(0, position), ids, owners)
             case layout.CACHED:
                 mask = words[5:] if words[4] else None
-                if mask is not None and len(mask) < words[3] - words[2]:
+                if mask is not None and len(mask) != words[3] - words[2]:
                     raise books.damaged("a mask is cut off", words[0])
                 cached = books.cache(words[0], words[1], words[2], words[3], mask)
                 self.rows.cached(words[0], words[1], cached)
@@ -331,16 +330,7 @@ class Decoder:
                 self._hashed(words)
             case layout.LOOKED_UP:
                 self._close_admission()
-                self._admission = _Admission(words[0], words[1], words[2])
-            case layout.ADMISSION:
-                held = books.request(words[0])
-                if self._admission is None or self._admission.row != words[0]:
-                    self._close_admission()
-                    self._admission = _Admission(words[0], held.tokens, words[2])
-                held.computed = max(held.computed, words[2])
-                held.target = self._admission.tokens
-            case layout.REFUSED:
-                self._refused(words[0])
+                self._look_up(words)
             case layout.PREEMPTED:
                 self._preempted(words, asker)
             case layout.LEAVES:
@@ -377,40 +367,31 @@ class Decoder:
         digests = self.books.hashes_in(words[4:], words[2], words[3])
         held.keys.extend(map(self.books.number, digests))
 
-    def _open_admission(self, code: int) -> None:
-        """The head of the queue was not refused: say what its lookup found."""
-        admission = self._admission
-        if admission is None or admission.shown or code in (layout.ADMISSION, layout.LOOKED_UP):
+    def _look_up(self, words: Sequence[int]) -> None:
+        """The head of the queue asks to be admitted: it was refused unless this step schedules it."""
+        row, tokens, hit = words[0], words[1], words[2]
+        held = self.books.request(row)
+        if row not in self._planned:
+            self.rows.put(
+                schema.ALLOCATION_FAILED, schema.BY_ADMISSION, request=row, count=1, tokens=tokens,
+                free_blocks=self.books.free_count,
+            )  # fmt: skip
             return
-        if admission.row not in self._planned:
-            return
-        admission.shown = True
-        held = self.books.request(admission.row)
+        held.computed, held.target = max(0, hit), tokens
         self.rows.put(
             schema.LOOKED_UP, schema.BY_RESUMED if held.preemptions else schema.BY_NEW,
-            request=admission.row, tokens=admission.tokens, computed_tokens=admission.hit,
+            request=row, tokens=tokens, computed_tokens=hit,
         )  # fmt: skip
+        self._admission = _Admission(row, tokens, max(0, hit))
 
     def _close_admission(self) -> None:
-        self._open_admission(NONE)
         admission, self._admission = self._admission, None
-        if admission is None or not admission.shown:
+        if admission is None:
             return
         held = self.books.request(admission.row)
         self.rows.put(
             schema.ADMITTED, schema.BY_RESUMED if held.preemptions else schema.BY_NEW,
-            request=admission.row, tokens=admission.tokens,
-            computed_tokens=max(0, admission.hit),
-        )  # fmt: skip
-
-    def _refused(self, row: int) -> None:
-        admission, self._admission = self._admission, None
-        held = self.books.request(row)
-        held.computed = 0
-        self.rows.put(
-            schema.ALLOCATION_FAILED, schema.BY_ADMISSION, request=row, count=1,
-            tokens=admission.tokens if admission is not None else held.tokens,
-            free_blocks=self.books.free_blocks(),
+            request=admission.row, tokens=admission.tokens, computed_tokens=admission.hit,
         )  # fmt: skip
 
     def _preempted(self, words: Sequence[int], asker: int) -> None:
@@ -421,7 +402,7 @@ class Decoder:
         self.rows.put(
             schema.ALLOCATION_FAILED, schema.BY_DECODE if decodes else schema.BY_PREFILL,
             request=asker, count=1, tokens=needy.tokens, other=row,
-            free_blocks=self.books.free_blocks(),
+            free_blocks=self.books.free_count,
         )  # fmt: skip
         # Its blocks are freed next; the row that says so comes after them.
         self._leaving[row] = NONE

@@ -84,13 +84,18 @@ def read_facts(folder: Path) -> EngineFacts:
     """Read an engine's header. Raises: InputError."""
     path = folder / HEADER_FILE
     try:
+        if path.exists() and not path.is_file():
+            raise InputError("its header is no file", file=path)
         if path.stat().st_size > _MOST_HEADER_BYTES:
             raise InputError("its header is too large to be one", file=path)
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{error.strerror}", file=path, remedy="name a recording") from error
     header = decode_header(data, str(path))
-    live = msgspec.json.decode(data).get("live", {})
+    try:
+        live = msgspec.json.decode(data).get("live", {})
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError("its header is damaged", file=path, field="header") from error
     if not isinstance(live, dict):
         raise InputError("its header is damaged", file=path, field="live")
     return EngineFacts(header, live)

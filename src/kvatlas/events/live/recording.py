@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from kvatlas.errors import InputError
 from kvatlas.events.chunk import Chunk
-from kvatlas.events.header import Header
+from kvatlas.events.header import MOST_REQUESTS, Header
 from kvatlas.events.live.decode import Decoder
 from kvatlas.events.live.folders import engine_folder, read_facts
 from kvatlas.events.live.word_records import WordRecords
@@ -80,10 +81,12 @@ class LiveRecording:
         return chunk
 
     def _count_requests(self) -> int:
-        segments = SegmentReader(self.folder)
-        most = 0
-        while segments.read() is not None:
-            most = max(most, segments.counters.rows)
+        most = SegmentReader(self.folder).most_rows()
+        if most > MOST_REQUESTS:
+            raise InputError(
+                "its segments claim more requests than can be read", file=self.path, value=most,
+                remedy="the recording is damaged",
+            )  # fmt: skip
         return most
 
     def _said(self, decoder: Decoder, first: int) -> str:
@@ -100,5 +103,5 @@ class LiveRecording:
         if decoder.faults:
             lacks.append(f"{decoder.faults} errors in the recorder ({decoder.last_fault})")
         if not decoder.ended:
-            lacks.append("it was not closed: the server runs still, or was killed")
+            lacks.append("it has no end: the server still runs, or was stopped at once")
         return "; ".join(lacks)

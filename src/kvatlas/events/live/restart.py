@@ -47,8 +47,12 @@ def restart(
     rows.step = long_number(words[2], words[3])
     known = set(books.requests)
     books.forget()
+    requests = list(_requests(books, unit))
+    for gone in sorted(known - {told.row for told in requests}):
+        # It ended while nothing was recorded.
+        rows.put(schema.FINISHED, schema.BY_INTERRUPTED, request=gone)
     _enter_content(books, rows, unit)
-    for told in _requests(books, unit):
+    for told in requests:
         names[told.row] = told.name
         keys = [books.number(digest) for digest in told.hashes]
         held = books.arrives(told.row, told.prompt, told.max_tokens, keys)
@@ -66,9 +70,8 @@ def check_checkpoint(books: Books, unit: Sequence[WordRecord]) -> bool:
     """Say whether a checkpoint tells what the records before it imply. O(blocks)."""
     content = {block: (group, digest) for block, group, digest in _content(books, unit)}
     ours = {
-        block: (books.content_group[block], books.hashes[key])
-        for block, key in enumerate(books.content)
-        if key != NONE
+        block: (books.content_group[block], books.hashes[books.content[block]])
+        for block in books.held_content()
     }
     if content != ours:
         return False
@@ -80,7 +83,7 @@ def check_checkpoint(books: Books, unit: Sequence[WordRecord]) -> bool:
             if [NONE if block == NULL_BLOCK else block for block in table] != mine:
                 return False
     end = unit[-1].words
-    return end[0] == books.free_blocks() and end[1] == books.distinct_keys()
+    return end[0] == books.free_count and end[1] == books.distinct_keys()
 
 
 def _release(books: Books, rows: EventRows) -> None:
@@ -93,8 +96,8 @@ def _release(books: Books, rows: EventRows) -> None:
                 left.append(books.owners[own])
             rows.freed(schema.BY_RELEASED, row, group, places, left)
     # Blocks of requests that are gone already, freed late.
-    for block, owners in enumerate(books.owners):
-        for fewer in range(owners - 1, -1, -1):
+    for block in books.owned_blocks():
+        for fewer in range(books.owners[block] - 1, -1, -1):
             rows.freed(schema.BY_RELEASED, NONE, 0, [(NONE, block)], [fewer])
     if books.cached:
         rows.put(schema.RESET, count=books.cached)

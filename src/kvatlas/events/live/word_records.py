@@ -14,7 +14,7 @@ from kvatlas.errors import InputError
 from kvatlas.wire import layout
 from kvatlas.wire.segment_reader import SegmentReader
 
-__all__ = ["LEAST_WORDS", "WordRecord", "WordRecords"]
+__all__ = ["LEAST_WORDS", "MOST_UNIT_RECORDS", "WordRecord", "WordRecords"]
 
 LEAST_WORDS: dict[int, int] = {
     layout.STEP_BEGAN: 2,
@@ -24,8 +24,6 @@ LEAST_WORDS: dict[int, int] = {
     layout.ARRIVED: 10,
     layout.HASHED: 4,
     layout.LOOKED_UP: 3,
-    layout.ADMISSION: 5,
-    layout.REFUSED: 1,
     layout.ALLOCATED: 3,
     layout.TOUCHED: 3,
     layout.FREED_ALL: 3,
@@ -52,6 +50,10 @@ LEAST_WORDS: dict[int, int] = {
     layout.CLOSED: 2,
 }
 """Words behind the first that a record has at least."""
+
+
+MOST_UNIT_RECORDS = 1 << 20
+"""Of one call of the scheduler, or one checkpoint: what readers keep in memory at once."""
 
 
 class WordRecord(NamedTuple):
