@@ -139,19 +139,24 @@ class Hooks:
         waiting = len(scheduler.waiting) + len(scheduler.kv_holding_waiting)
         now = recorder.now_us()
         names = list(scheduled)
-        same = tokens == len(names) and names == self._names
         count = len(names)
-        length = 12 if same else 12 + 2 * count
+        if names != self._names:
+            how, more = layout.NEW_ROWS, 2 * count
+        elif tokens != count:
+            how, more = layout.SAME_ROWS, count
+        else:
+            how, more = layout.ONE_EACH, 0
         buffer.extend((
-            layout.STEP_ENDED | length << 8, step & MASK31, step >> 31, now & MASK31, now >> 31,
-            tokens, len(scheduler.running), waiting, pool.free_block_queue.num_free_blocks,
-            len(pool.cached_block_hash_to_block._cache), same, count,
+            layout.STEP_ENDED | (12 + more) << 8, step & MASK31, step >> 31, now & MASK31,
+            now >> 31, tokens, len(scheduler.running), waiting,
+            pool.free_block_queue.num_free_blocks, len(pool.cached_block_hash_to_block._cache), how, count,
         ))  # fmt: skip
-        if not same:
+        if how == layout.NEW_ROWS:
             rows = recorder.rows
             buffer.extend([rows[name] for name in names])
-            buffer.extend(scheduled.values())
             self._names = names
+        if more:
+            buffer.extend(scheduled.values())
 
     def _same_as_before(self, start: int) -> bool:
         """Drop the words of a step that scheduled nothing, in the same way as the step before."""
@@ -270,6 +275,8 @@ class Hooks:
                     request.num_computed_tokens,
                 )  # fmt: skip
                 recorder.rows.pop(request.request_id, None)
+                # Its name may come again, for another request.
+                self._names = self._got_names = None
             except Exception as error:
                 recorder.fail(error)
             return result

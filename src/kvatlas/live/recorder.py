@@ -162,7 +162,7 @@ class Recorder:
                 self._commit()
             elif log.append(self.buffer):
                 self.buffer.clear()
-                if log.fresh:
+                if self._log.fresh:
                     self._write_checkpoint()
             else:
                 self._lose()

@@ -30,11 +30,12 @@ MASK31 = (1 << 31) - 1
 
 FIELDS: dict[str, str] = {
     "step_began": "time(2)",
-    "step_ended": "step(2) time(2) tokens running waiting free_blocks cached_keys same n, then "
-    "unless `same`: n request rows, n token counts. `same`: as in the step before, a token each",
+    "step_ended": "step(2) time(2) tokens running waiting free_blocks cached_keys, then who "
+    "got how many tokens: how n; how 0: n request rows, n counts; 1: n counts for the rows of the "
+    "last list; 2: one each for the rows of the last list",
     "outputs_began": "step(2) time(2)",
-    "outputs_ended": "time(2) how n; how 0: n request rows, n counts of new tokens; 1: n counts for "
-    "the requests of the last list; 2: a token for each request of that step",
+    "outputs_ended": "time(2), then who got how many new tokens: how n as above, but how 2: one "
+    "each for the rows of that step",
     "arrived": "row time(2) prompt_tokens max_tokens priority(2) name_bytes hash_bytes n, then the "
     "name, then n block hashes",
     "hashed": "row first hash_bytes n, then n block hashes",
@@ -44,8 +45,8 @@ FIELDS: dict[str, str] = {
     "touched": "row group position, then block ids",
     "freed_all": "row group count: the whole table, from its end",
     "freed": "row group, then block ids",
-    "cached": "row group start stop n, then n words, one for each block: 0 where it was passed over; "
-    "n 0: none was",
+    "cached": "row group start stop n, then n words, one for each block, 0 where it was passed "
+    "over (n 0: none was)",
     "preempted": "row computed_tokens num_tokens",
     "leaves": "row status: its blocks are freed next",
     "finished": "row status num_tokens computed_tokens",

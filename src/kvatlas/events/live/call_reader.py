@@ -35,8 +35,8 @@ from kvatlas.events.live.calls import (
     StepBegan,
     StepEnded,
 )
+from kvatlas.events.live.counted_rows import CountedRows
 from kvatlas.events.live.folders import EngineFacts, read_facts
-from kvatlas.events.live.sampled import SampledTokens
 from kvatlas.events.live.word_records import MOST_UNIT_RECORDS, WordRecord, WordRecords
 from kvatlas.wire import layout
 from kvatlas.wire.layout import long_number, words_to_bytes
@@ -85,11 +85,10 @@ class Calls:
         self.unmodelled: set[str] = set()
         self._books = Books(self.header, str(folder))
         self._names = {number: name for name, number in self.facts.statuses.items()}
-        self._scheduled: tuple[int, ...] = ()
         self._unit: list[WordRecord] = []
-        self._sent: dict[int, tuple[int, ...]] = {}
+        self._sent: dict[int, list[int]] = {}
         self._checkpoints = 0
-        self._sampled = SampledTokens(self._books)
+        self._scheduled, self._sampled = CountedRows(self._books), CountedRows(self._books)
         # Chunks that must end at a block's end may leave nothing to ask slots for.
         groups = self.header.config.get("kv_cache_groups", [])
         self._stops_early = any(group.get("mamba_cache_mode") == "align" for group in groups)
@@ -142,22 +141,15 @@ class Calls:
         end = unit[-1].words
         step = long_number(end[0], end[1])
         yield StepBegan(step, _ms(unit[0].words, 0))
-        rows, tokens = self._who(end)
+        rows, tokens = self._scheduled.read(end[9:])
         asked = {record.words[0] for record in unit if record.code == layout.LOOKED_UP}
         admitted = {row: new for row, new in zip(rows, tokens, strict=True) if row in asked}
         running = [(row, new) for row, new in zip(rows, tokens, strict=True) if row not in asked]
         yield from self._calls(unit[1:-1], running, admitted)
         self._sent[step] = rows
-        yield StepEnded(step, _ms(end, 2), end[4], end[5], end[6], end[7], end[8], rows, tokens)
-
-    def _who(self, end: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        same, count = end[9], end[10]
-        if same and count == len(self._scheduled):
-            return self._scheduled, (1,) * count
-        if same or len(end) < 11 + 2 * count or count < 0:
-            raise self._books.damaged("a step's list is cut off", count)
-        self._scheduled = tuple(end[11 : 11 + count])
-        return self._scheduled, tuple(end[11 + count : 11 + 2 * count])
+        yield StepEnded(step, _ms(end, 2), end[4], end[5], end[6], end[7], end[8],
+            tuple(rows), tuple(tokens),
+        )  # fmt: skip
 
     def _calls(
         self, unit: list[WordRecord], running: list[tuple[int, int]], admitted: dict[int, int]
@@ -262,7 +254,7 @@ class Calls:
     def _outputs(self, unit: list[WordRecord]) -> Iterator[Call]:
         began, end = unit[0].words, unit[-1].words
         step = long_number(began[0], began[1])
-        rows, counts = self._sampled.read(end, self._sent.pop(step, ()))
+        rows, counts = self._sampled.read(end[2:], self._sent.pop(step, []))
         yield Sampled(step, _ms(end, 0), tuple(rows), tuple(counts))
         yield from self._outside(unit[1:-1])
 

@@ -17,9 +17,9 @@ from kvatlas.events import schema
 from kvatlas.events.chunk import Chunk
 from kvatlas.events.header import Header
 from kvatlas.events.live.books import NONE, Books, HeldRequest
+from kvatlas.events.live.counted_rows import CountedRows
 from kvatlas.events.live.event_rows import EventRows
 from kvatlas.events.live.restart import check_checkpoint, restart
-from kvatlas.events.live.sampled import SampledTokens
 from kvatlas.events.live.word_records import MOST_UNIT_RECORDS, WordRecord
 from kvatlas.wire import layout
 from kvatlas.wire.layout import long_number, words_to_bytes
@@ -75,8 +75,7 @@ class Decoder:
         self._unit: list[WordRecord] = []
         self._unit_end = NONE
         self._pending: _Step | None = None
-        self._scheduled: list[int] = []
-        self._sampled = SampledTokens(self.books)
+        self._scheduled, self._sampled = CountedRows(self.books), CountedRows(self.books)
         self._in_flight: dict[int, list[int]] = {}
         self._leaving: dict[int, int] = {}
         self._popped: list[HeldRequest] = []
@@ -157,7 +156,7 @@ class Decoder:
         end = unit[-1].words
         number = long_number(end[0], end[1])
         self.rows.step, self.rows.time_ms = number, began_ms
-        rows, tokens = self._who(end)
+        rows, tokens = self._scheduled.read(end[9:])
         self._planned = dict(zip(rows, tokens, strict=True))
         for at in range(1, len(unit) - 1):
             self._apply(unit[at], self._asker(unit, at))
@@ -168,18 +167,6 @@ class Decoder:
             self._pending = _Step(
                 number, began_ms, end[4], end[5], end[6], end[7], self.books.wasted_slots()
             )
-
-    def _who(self, end: Sequence[int]) -> tuple[list[int], list[int]]:
-        same, count = end[9], end[10]
-        if same:
-            if count != len(self._scheduled):
-                raise self.books.damaged("a step like the one before has other requests", count)
-            return self._scheduled, [1] * count
-        if len(end) < 11 + 2 * count or count < 0:
-            raise self.books.damaged("a step's list is cut off", count)
-        rows = list(end[11 : 11 + count])
-        self._scheduled = rows
-        return rows, list(end[11 + count : 11 + 2 * count])
 
     def _chunks(self, rows: list[int], tokens: list[int]) -> None:
         """Let everybody's tokens be computed; add rows for chunks of prefills."""
@@ -203,9 +190,8 @@ class Decoder:
         self._end_step(end_ms)
         self.rows.time_ms = end_ms
         scheduled = self._in_flight.pop(long_number(began[0], began[1]), [])
-        rows, counts = self._sampled.read(end, scheduled)
-        got = zip(rows, counts, strict=True)
-        for row, new in got:
+        rows, counts = self._sampled.read(end[2:], scheduled)
+        for row, new in zip(rows, counts, strict=True):
             held = self.books.requests.get(row)
             if held is not None:
                 held.tokens += new
@@ -368,7 +354,7 @@ class Decoder:
         held.keys.extend(map(self.books.number, digests))
 
     def _look_up(self, words: Sequence[int]) -> None:
-        """The head of the queue asks to be admitted: it was refused unless this step schedules it."""
+        """The head of the queue asks to be admitted: refused unless this step schedules it."""
         row, tokens, hit = words[0], words[1], words[2]
         held = self.books.request(row)
         if row not in self._planned:

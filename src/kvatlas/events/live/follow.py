@@ -119,10 +119,10 @@ class Follower:
                 self._decoder.missing()
                 continue
             self._decoder.feed(record)
-        if self._segments.counters.rows > self.header.num_requests:
-            room = max(2 * self._segments.counters.rows, 2 * self.header.num_requests)
+        rows = min(self._segments.counters.rows, MOST_REQUESTS)
+        if rows > self.header.num_requests:
             self.generation += 1
-            self._begin(room)
+            self._begin(2 * rows)
             return []
         if not len(self._decoder.rows):
             return []
