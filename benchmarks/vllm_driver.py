@@ -46,17 +46,20 @@ _TINY_LLAMA = {
 
 
 class Stopwatch:
-    """Adds up the seconds spent inside `running()`."""
+    """Adds up the seconds spent inside `running()`; `laps` has those of each call by its name."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.laps: dict[str, list[float]] = {}
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self, name: str) -> Iterator[None]:
         """Count the time of the block."""
         started = time.perf_counter()
         yield
-        self.seconds += time.perf_counter() - started
+        lap = time.perf_counter() - started
+        self.seconds += lap
+        self.laps.setdefault(name, []).append(lap)
 
 
 class KnownHashes:
@@ -181,11 +184,8 @@ class Run:
         enable_envs_cache()  # as vLLM's engine core does
         gc.collect()
         gc.freeze()
-        while True:
-            self._top_up()
-            if not self.scheduler.has_requests():
-                break
-            self._step()
+        while self.step():
+            pass
         tokens_per_s = self.decided["scheduled_tokens"] / self.clock.seconds
         return {
             **self.decided,
@@ -193,6 +193,14 @@ class Run:
             "seconds": self.clock.seconds,
             "scheduled_tokens_per_s": tokens_per_s,
         }
+
+    def step(self) -> bool:
+        """Do one step; False when everything is served."""
+        self._top_up()
+        if not self.scheduler.has_requests():
+            return False
+        self._step()
+        return True
 
     def _top_up(self) -> None:
         from vllm.sampling_params import SamplingParams
@@ -204,7 +212,7 @@ class Run:
             hasher = KnownHashes(self.hashes[number], self.settings.block_size)
             prompt = [0] * row["input_length"]
             params = SamplingParams(max_tokens=row["output_length"], ignore_eos=True)
-            with self.clock.running():
+            with self.clock.running("add_request"):
                 request = Request(
                     request_id=str(number),
                     prompt_token_ids=prompt,
@@ -219,7 +227,7 @@ class Run:
     def _step(self) -> None:
         from vllm.v1.outputs import ModelRunnerOutput
 
-        with self.clock.running():
+        with self.clock.running("schedule"):
             output = self.scheduler.schedule()
         self.decided["steps"] += 1
         self.decided["scheduled_tokens"] += output.total_num_scheduled_tokens
@@ -231,7 +239,7 @@ class Run:
             req_id_to_index={name: at for at, name in enumerate(names)},
             sampled_token_ids=[[] if requests[name].is_prefill_chunk else [1] for name in names],
         )
-        with self.clock.running():
+        with self.clock.running("update_from_output"):
             answers = self.scheduler.update_from_output(output, sampled)
         for answer in answers.values():
             self.decided["finished"] += sum(o.finish_reason is not None for o in answer.outputs)
@@ -241,9 +249,9 @@ class Run:
                 self.decided["prefix_hits"] += stats.hits
 
 
-def main() -> None:
-    """Run as the command line says and print the result as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+def parse(what: str) -> argparse.Namespace:
+    """Return the settings of the command line."""
+    parser = argparse.ArgumentParser(description=what)
     parser.add_argument("trace", type=Path)
     parser.add_argument("--num-blocks", type=int, required=True)
     parser.add_argument("--limit", type=int, default=1000)
@@ -252,7 +260,12 @@ def main() -> None:
     parser.add_argument("--max-num-batched-tokens", type=int, default=8192)
     parser.add_argument("--max-model-len", type=int, default=131072)
     parser.add_argument("--queue-depth", type=int, default=256)
-    settings = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run as the command line says and print the result as JSON."""
+    settings = parse(__doc__.split("\n", 1)[0])
     import vllm
 
     result = {"vllm": vllm.__version__, "python": sys.version.split()[0], **Run(settings).run()}

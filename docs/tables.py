@@ -196,6 +196,46 @@ def event_groups() -> str:
     return "\n".join(_table(("Field", "Meaning"), _attributes(Group)))
 
 
+def wire_records() -> str:
+    """Return the records of a live recording: code, name and words."""
+    from kvatlas.wire.layout import FIELDS
+
+    rows = ((str(code), f"`{name}`", said) for code, (name, said) in enumerate(FIELDS.items(), 1))
+    return "\n".join(_table(("Code", "Record", "Words behind the first"), rows))
+
+
+def memory_gc() -> str:
+    """Return what a sample of memory says of Python's collector."""
+    from kvatlas.events.live.memory import GcPauses
+
+    return "\n".join(_table(("Field", "Meaning"), _attributes(GcPauses)))
+
+
+def memory_torch() -> str:
+    """Return what a sample of memory says of torch's allocator on one device."""
+    from kvatlas.events.live.memory import TorchMemory
+
+    return "\n".join(_table(("Field", "Meaning"), _attributes(TorchMemory)))
+
+
+def memory_devices() -> str:
+    """Return what a sample of memory says of one device of the machine."""
+    from kvatlas.events.live.memory import DeviceMemory
+
+    return "\n".join(_table(("Field", "Meaning"), _attributes(DeviceMemory)))
+
+
+def metrics() -> str:
+    """Return the Prometheus metrics: name, labels and meaning."""
+    from kvatlas.watch.metric_table import METRICS
+
+    rows = (
+        (f"`{m.name}`", ", ".join(f"`{label}`" for label in m.labels), m.kind, m.help)
+        for m in METRICS
+    )
+    return "\n".join(_table(("Name", "Labels", "Kind", "Meaning"), rows))
+
+
 def measurements(of: str) -> str:
     """Return the names that the page on measurements says are in `of` (or in both), by prefix."""
     page = Path(__file__).parent / "reference" / "measurements.md"
@@ -241,9 +281,14 @@ TABLES: dict[str, Callable[..., str]] = {
     "generators": generators,
     "knobs": knobs,
     "measurements": measurements,
+    "memory-devices": memory_devices,
+    "memory-gc": memory_gc,
+    "memory-torch": memory_torch,
+    "metrics": metrics,
     "models": models,
     "policies": policies,
     "public-traces": public_traces,
     "reader-options": reader_options,
     "versions": versions,
+    "wire-records": wire_records,
 }

@@ -23,6 +23,7 @@ PACKAGES = (
     "kvatlas.model",
     "kvatlas.plan",
     "kvatlas.report",
+    "kvatlas.watch",
     "kvatlas.workload",
 )
 HEAVY = ("numba", "pandas", "plotly", "pooch", "pyarrow", "rich", "torch", "typer", "vllm")

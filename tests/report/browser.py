@@ -104,8 +104,10 @@ class Browser:
         parsed: dict[str, Any] = json.loads(message)
         return parsed
 
-    def open(self, path: Path, width: int = 1280, height: int = 800, *, dark: bool = False) -> Page:
-        """Open a file in a window of `width` by `height`."""
+    def open(
+        self, place: Path | str, width: int = 1280, height: int = 800, *, dark: bool = False
+    ) -> Page:
+        """Open a file or an address in a window of `width` by `height`."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         page = Page(self, attached["sessionId"])
@@ -117,7 +119,8 @@ class Browser:
         )  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.call("Emulation.setEmulatedMedia", features=[scheme])
-        page.call("Page.navigate", url=path.absolute().as_uri())
+        url = place if isinstance(place, str) else place.absolute().as_uri()
+        page.call("Page.navigate", url=url)
         page.wait("document.readyState === 'complete'")
         return page
 

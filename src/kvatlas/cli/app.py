@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from kvatlas.cli import curve, diff, map, policies, replay, report, traces
+from kvatlas.cli import (
+    curve,
+    diff,
+    map,
+    policies,
+    record,
+    replay,
+    report,
+    serve,
+    top,
+    traces,
+    verify,
+)
 from kvatlas.cli.help import GroupedCommand
 
 __all__ = ["app"]
@@ -27,6 +39,10 @@ _command(replay.replay)
 for _name, _verb, _short_help in (
     ("report", report.report, "Say what happened to memory in a recorded run."),
     ("map", map.map_blocks, "Show every block at one moment of a recorded run."),
+    ("record", record.record, "Run vLLM and record its KV-cache memory."),
+    ("top", top.top, "Watch a live server's memory in the terminal."),
+    ("serve", serve.serve, "Show live servers in the browser and to Prometheus."),
+    ("verify", verify.verify, "Hold a recorded server against the twin, call by call."),
     ("diff", diff.diff, "Compare two recorded runs."),
     ("curve", curve.curve, "Say how much KV memory a trace needs."),
     ("policies", policies.policies, "Compare eviction policies on a trace."),

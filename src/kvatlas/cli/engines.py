@@ -6,7 +6,7 @@ the values (`EngineConfig`, `NanoConfig`, `DriveConfig`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -83,8 +83,16 @@ class EngineChoice:
         )
 
 
-def choose_engine(flags: ReplayFlags) -> EngineChoice:
-    """Return the engine that the flags describe. Raises: InputError naming the flag."""
+def choose_engine(
+    flags: ReplayFlags,
+    *,
+    pool: PoolChoice | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> EngineChoice:
+    """Return the engine that the flags describe. Raises: InputError naming the flag.
+
+    A recording brings its `pool`, and `more` settings of vLLM's that have no flag.
+    """
     with naming_flags():
         if flags.engine not in BLOCK_SIZES:
             raise InputError(
@@ -106,11 +114,13 @@ def choose_engine(flags: ReplayFlags) -> EngineChoice:
         )
         if flags.engine == "nano-vllm":
             _refuse_what_nano_lacks(flags)
-            return _nano(flags, drive, choose_pool(flags))
-        return _vllm(flags, drive, choose_pool(flags))
+            return _nano(flags, drive, pool or choose_pool(flags))
+        return _vllm(flags, drive, pool or choose_pool(flags), more or {})
 
 
-def _vllm(flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice) -> EngineChoice:
+def _vllm(
+    flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice, more: Mapping[str, Any]
+) -> EngineChoice:
     config = EngineConfig(
         num_blocks=pool.num_blocks,
         block_size=pool.block_size,
@@ -126,6 +136,7 @@ def _vllm(flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice) -> EngineCho
         async_scheduling=flags.async_scheduling,
         version=flags.engine_version or VLLM_VERSIONS[0],
         eviction_policy=flags.eviction,
+        **more,
     )
 
     def build(workload: Workload, checksum: bool) -> Replay:

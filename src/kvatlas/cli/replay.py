@@ -32,11 +32,13 @@ _CLOCK = "Arrivals and clock"
 
 
 def replay(
+    ctx: typer.Context,
     trace: Annotated[
         str | None,
         typer.Argument(
-            help="A trace file (JSONL, CSV, Parquet; also .gz, .zst), a directory of sessions, or "
-            "the name of a workload that `kvatlas traces list` shows. Without it, the built-in "
+            help="A trace file (JSONL, CSV, Parquet; also .gz, .zst), a directory of sessions, the "
+            "name of a workload that `kvatlas traces list` shows, or a recording: then its load, "
+            "under its own settings where no flag says otherwise. Without it, the built-in "
             "multi-turn conversation.",
             show_default=False,
         ),
@@ -233,7 +235,14 @@ def replay(
     ] = None,
 ) -> None:
     """Replay a trace through an exact twin of the engine's scheduler and KV memory."""
-    flags = ReplayFlags(**locals())
+    values = {name: value for name, value in locals().items() if name != "ctx"}
+    typed = (name for name in values if _is_typed(ctx, name))
+    flags = ReplayFlags(**values, given=frozenset(typed))
     from kvatlas.cli.replay_run import run_replay
 
     raise typer.Exit(run_replay(flags))
+
+
+def _is_typed(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

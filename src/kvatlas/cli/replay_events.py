@@ -17,7 +17,7 @@ from kvatlas.cli.replay_flags import ReplayFlags
 if TYPE_CHECKING:
     from kvatlas.cli.engines import EngineChoice
     from kvatlas.engine.replay import Replay
-    from kvatlas.events import EventWriter
+    from kvatlas.events import Chunk, EventWriter
 
 __all__ = ["EventFile", "event_file"]
 
@@ -51,6 +51,11 @@ class EventFile:
         )
         self._writer = EventWriter(self.path, header, sessions=replay.workload.session)
         replay.listen(self._writer.append)
+
+    def append(self, chunk: Chunk) -> None:
+        """Write a chunk of the replay that was opened."""
+        if self._writer is not None:
+            self._writer.append(chunk)
 
     def close(self, *, interrupted: bool) -> int:
         """Finish the file and return how many events are in it. Raises: InputError."""

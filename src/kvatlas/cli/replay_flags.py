@@ -12,7 +12,10 @@ __all__ = ["ReplayFlags"]
 
 @dataclass(frozen=True, slots=True)
 class ReplayFlags:
-    """The flags; `None` where nothing was given and the default depends on other flags."""
+    """The flags; `None` where nothing was given and the default depends on other flags.
+
+    `given` names those that the user typed: a recording has settings of its own for the others.
+    """
 
     trace: str | None
     engine: str
@@ -47,3 +50,4 @@ class ReplayFlags:
     html: str | None
     checksum: bool
     events: str | None
+    given: frozenset[str] = frozenset()

@@ -78,28 +78,41 @@ def _replay(
 ) -> tuple[ReplayDocument, RunDocument | None]:
     from kvatlas.cli.engines import choose_engine
     from kvatlas.cli.flag_names import naming_flags
+    from kvatlas.cli.recorded_prediction import PredictionListener, with_prediction
+    from kvatlas.cli.recorded_source import open_source, recording_at
     from kvatlas.cli.replay_summary import said_config, said_workload, summarise
     from kvatlas.cli.trace_source import open_workload
 
-    choice = choose_engine(flags)
+    recording = recording_at(flags.trace)
+    choice = None if recording is not None else choose_engine(flags)
     watch.watch_compiler()
     watch.startup_is_over()
+    source = None
     with watch.stage("load_s"), naming_flags():
-        workload = open_workload(
-            flags.trace,
-            format=flags.format,
-            limit=flags.limit,
-            seed=flags.seed,
-            sort=flags.sort,
-            last_block=flags.last_block,
-            tokens_per_id=flags.tokens_per_id,
-            identity_tokens=flags.identity_tokens,
-            block_size=choice.identity_tokens,
+        if recording is not None:
+            source = open_source(flags, recording)
+            flags = source.flags
+        choice = source.choice if source is not None else choice or choose_engine(flags)
+        workload = (
+            source.workload
+            if source is not None
+            else open_workload(
+                flags.trace,
+                format=flags.format,
+                limit=flags.limit,
+                seed=flags.seed,
+                sort=flags.sort,
+                last_block=flags.last_block,
+                tokens_per_id=flags.tokens_per_id,
+                identity_tokens=flags.identity_tokens,
+                block_size=choice.identity_tokens,
+            )
         )
     with watch.stage("build_s"), naming_flags():
         replay = choice.build(workload, flags.checksum)
         if events is not None:
             events.open(replay, choice, said_config(flags, choice), said_workload(workload))
+        listener = None if source is None else PredictionListener(replay, choice.title, events)
     with watch.stage("kernels_s"):
         _make_ready(replay)
     if flags.json != STDOUT:
@@ -110,6 +123,8 @@ def _replay(
         if events is not None:
             events.close(interrupted=interrupts.wanted)
     document = summarise(flags, choice, replay, watch)
+    if source is not None and listener is not None:
+        document = with_prediction(document, source, listener)
     if events is None or (flags.html is None and flags.json is None):
         return document, None
     with watch.stage("measure_s"):

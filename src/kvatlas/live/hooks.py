@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kvatlas.live.recorder import NONE, Recorder
@@ -42,7 +42,7 @@ class Hooks:
         # Lists that the next ones may be said to be like; None: a reader may begin here.
         self._names: list[str] | None = None
         self._got_names: list[str] | None = None
-        self._unknown_step = self._output_step = 0
+        self._unknown_step = 0
         self._empty_body: list[int] | None = None
         self._empty_steps = self._empty_us = 0
         # Elsewhere a table may hold blocks that entered it in ways not listened to: list the ids.
@@ -137,26 +137,27 @@ class Hooks:
             self._in_flight.append((output, step))
         scheduler = self.scheduler
         waiting = len(scheduler.waiting) + len(scheduler.kv_holding_waiting)
-        now = recorder.now_us()
         names = list(scheduled)
         count = len(names)
+        lists: Iterable[int] = ()
         if names != self._names:
             how, more = layout.NEW_ROWS, 2 * count
-        elif tokens != count:
-            how, more = layout.SAME_ROWS, count
-        else:
-            how, more = layout.ONE_EACH, 0
-        buffer.extend((
-            layout.STEP_ENDED | (12 + more) << 8, step & MASK31, step >> 31, now & MASK31,
-            now >> 31, tokens, len(scheduler.running), waiting,
-            pool.free_block_queue.num_free_blocks, len(pool.cached_block_hash_to_block._cache), how, count,
-        ))  # fmt: skip
-        if how == layout.NEW_ROWS:
             rows = recorder.rows
-            buffer.extend([rows[name] for name in names])
+            lists = [rows[name] for name in names]
+            lists += scheduled.values()
             self._names = names
-        if more:
-            buffer.extend(scheduled.values())
+        elif tokens == count:
+            how, more = layout.ONE_EACH, 0
+        elif (last := scheduled[names[-1]]) - 1 == tokens - count:
+            how, more, lists = layout.BUT_ONE, 2, (count - 1, last)
+        else:
+            how, more, lists = layout.SAME_ROWS, count, scheduled.values()
+        buffer.extend((
+            layout.STEP_ENDED | (10 + more) << 8, step & MASK31, step >> 31, tokens,
+            len(scheduler.running), waiting, pool.free_block_queue.num_free_blocks,
+            len(pool.cached_block_hash_to_block._cache), how, count,
+        ))  # fmt: skip
+        buffer.extend(lists)
 
     def _same_as_before(self, start: int) -> bool:
         """Drop the words of a step that scheduled nothing, in the same way as the step before."""
@@ -177,14 +178,12 @@ class Hooks:
 
     def _update_from_output(self, inner: Any) -> Any:
         recorder, buffer = self.recorder, self.recorder.buffer
+        began = layout.OUTPUTS_BEGAN | 1 << 8
 
         def update_from_output(scheduler_output: Any, model_output: Any) -> Any:
             empty = scheduler_output.total_num_scheduled_tokens == 0
             if not empty:
-                try:
-                    self._outputs_began(scheduler_output)
-                except Exception as error:
-                    recorder.fail(error)
+                buffer.append(began)
             result = inner(scheduler_output, model_output)
             try:
                 if not empty:
@@ -197,41 +196,37 @@ class Hooks:
 
         return update_from_output
 
-    def _outputs_began(self, output: Any) -> None:
+    def _outputs_ended(self, output: Any, model_output: Any) -> None:
+        recorder = self.recorder
         step = NONE
         while self._in_flight:
             sent, number = self._in_flight.popleft()
             if sent is output:
                 step = number
                 break
-        self._output_step = step
-        now = self.recorder.now_us()
-        self.recorder.buffer.extend((
-            layout.OUTPUTS_BEGAN | 5 << 8, step & MASK31, step >> 31, now & MASK31, now >> 31
-        ))  # fmt: skip
-
-    def _outputs_ended(self, scheduler_output: Any, model_output: Any) -> None:
-        recorder = self.recorder
         names = model_output.req_ids
         counts = [len(tokens) for tokens in model_output.sampled_token_ids]
-        now = recorder.now_us()
-        one_each = counts.count(1) == len(scheduler_output.num_scheduled_tokens) == len(counts)
-        if one_each and self._output_step > self._unknown_step:
-            how = layout.ONE_EACH
-            counts = []
-        elif names == self._got_names and len(counts) == len(names):
-            how = layout.SAME_ROWS
-        else:
+        count, ones = len(counts), counts.count(1)
+        if ones == count == len(output.num_scheduled_tokens) and step > self._unknown_step:
+            how, counts = layout.ONE_EACH, []
+        elif names != self._got_names or count != len(names):
             how = layout.NEW_ROWS
             rows = recorder.rows
             counts = counts[: len(names)]
-            counts[:0] = [rows.get(name, NONE) for name in names[: len(counts)]]
+            count = len(counts)
+            counts[:0] = [rows.get(name, NONE) for name in names[:count]]
             self._got_names = list(names)
-        recorder.buffer.extend((
-            layout.OUTPUTS_ENDED | (5 + len(counts)) << 8, now & MASK31, now >> 31, how,
-            len(counts) // (2 if how == layout.NEW_ROWS else 1),
+        elif ones == count - 1 and 0 in counts:
+            how, counts = layout.BUT_ONE, [counts.index(0), 0]
+        else:
+            how = layout.SAME_ROWS
+        now = recorder.now_us()
+        buffer = recorder.buffer
+        buffer.extend((
+            layout.OUTPUTS_ENDED | (7 + len(counts)) << 8, step & MASK31, step >> 31,
+            now & MASK31, now >> 31, how, count,
         ))  # fmt: skip
-        recorder.buffer.extend(counts)
+        buffer.extend(counts)
 
     # Requests
 

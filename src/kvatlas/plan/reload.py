@@ -27,7 +27,10 @@ def reload_workload(header: Header) -> Workload | str:
     what reading the trace costs.
     """
     if header.producer != "replay":
-        return "a live recording: its requests cannot be replayed under other settings"
+        return (
+            "a live recording, whose clock is the server's own: what other settings would do, "
+            "`kvatlas replay RECORDING` says"
+        )
     trace = header.config.get("trace")
     try:
         workload = _read(header, trace)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvatlas.measure.figures import Figures, Number
+from kvatlas.measure.prediction import Prediction
 
 __all__ = ["SCHEMA", "Refused", "ReplayDocument"]
 
@@ -45,6 +46,7 @@ class ReplayDocument:
         blocked: the request that blocks the queue for ever, if one does.
         partial: stopped before the end.
         notes: plain sentences that a user must read.
+        prediction: the recording that was replayed, held against this replay.
     """
 
     version: str
@@ -60,6 +62,7 @@ class ReplayDocument:
     blocked: Refused | None = None
     partial: bool = False
     notes: tuple[str, ...] = ()
+    prediction: Prediction | None = None
 
     def figure(self, name: str) -> Number | None:
         """Return a figure, None where it cannot be had."""
@@ -78,7 +81,7 @@ class ReplayDocument:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON form, in plain types."""
-        return {
+        said = {
             "schema": SCHEMA,
             "kvatlas": self.version,
             "partial": self.partial,
@@ -93,3 +96,4 @@ class ReplayDocument:
             "exactness": {"exact": self.exact, "modelled": self.modelled},
             "notes": list(self.notes),
         }
+        return said if self.prediction is None else {**said, "prediction": self.prediction.said()}

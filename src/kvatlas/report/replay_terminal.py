@@ -29,6 +29,10 @@ def print_replay(console: Console, document: ReplayDocument) -> None:
     for section in replay_facts.sections(document):
         parts.append(heading(section.title, section.remark))
         parts += [two_columns(_rows(section.facts)), blank]
+    if document.prediction is not None:
+        from kvatlas.report.prediction_terminal import prediction_parts
+
+        parts += [*prediction_parts(console, document.prediction), blank]
     parts += [two_columns(_rows(replay_facts.notes(document))), blank]
     console.print(Group(*parts))
 

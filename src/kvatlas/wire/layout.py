@@ -30,12 +30,12 @@ MASK31 = (1 << 31) - 1
 
 FIELDS: dict[str, str] = {
     "step_began": "time(2)",
-    "step_ended": "step(2) time(2) tokens running waiting free_blocks cached_keys, then who "
-    "got how many tokens: how n; how 0: n request rows, n counts; 1: n counts for the rows of the "
-    "last list; 2: one each for the rows of the last list",
-    "outputs_began": "step(2) time(2)",
-    "outputs_ended": "time(2), then who got how many new tokens: how n as above, but how 2: one "
-    "each for the rows of that step",
+    "step_ended": "step(2) tokens running waiting free_blocks cached_keys, then who got how many "
+    "tokens: how n; how 0: n request rows, n counts; 1: n counts for the rows of the last list; 2: "
+    "one each for those rows; 3: the same but for one: index count",
+    "outputs_began": "",
+    "outputs_ended": "step(2) time(2), then who got how many new tokens: how n as above, but 2: "
+    "one each for the rows of that step",
     "arrived": "row time(2) prompt_tokens max_tokens priority(2) name_bytes hash_bytes n, then the "
     "name, then n block hashes",
     "hashed": "row first hash_bytes n, then n block hashes",
@@ -106,7 +106,7 @@ NAMES = ("", *FIELDS)
     CLOSED,
 ) = range(1, len(NAMES))
 
-NEW_ROWS, SAME_ROWS, ONE_EACH = range(3)
+NEW_ROWS, SAME_ROWS, ONE_EACH, BUT_ONE = range(4)
 
 
 def long_number(low: int, high: int) -> int:

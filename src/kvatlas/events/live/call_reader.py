@@ -141,15 +141,14 @@ class Calls:
         end = unit[-1].words
         step = long_number(end[0], end[1])
         yield StepBegan(step, _ms(unit[0].words, 0))
-        rows, tokens = self._scheduled.read(end[9:])
+        rows, tokens = self._scheduled.read(end[7:])
         asked = {record.words[0] for record in unit if record.code == layout.LOOKED_UP}
         admitted = {row: new for row, new in zip(rows, tokens, strict=True) if row in asked}
         running = [(row, new) for row, new in zip(rows, tokens, strict=True) if row not in asked]
         yield from self._calls(unit[1:-1], running, admitted)
-        self._sent[step] = rows
-        yield StepEnded(step, _ms(end, 2), end[4], end[5], end[6], end[7], end[8],
-            tuple(rows), tuple(tokens),
-        )  # fmt: skip
+        if end[2]:
+            self._sent[step] = rows
+        yield StepEnded(step, end[2], end[3], end[4], end[5], end[6], tuple(rows), tuple(tokens))
 
     def _calls(
         self, unit: list[WordRecord], running: list[tuple[int, int]], admitted: dict[int, int]
@@ -252,10 +251,10 @@ class Calls:
         )
 
     def _outputs(self, unit: list[WordRecord]) -> Iterator[Call]:
-        began, end = unit[0].words, unit[-1].words
-        step = long_number(began[0], began[1])
-        rows, counts = self._sampled.read(end[2:], self._sent.pop(step, []))
-        yield Sampled(step, _ms(end, 0), tuple(rows), tuple(counts))
+        end = unit[-1].words
+        step = long_number(end[0], end[1])
+        rows, counts = self._sampled.read(end[4:], self._sent.pop(step, []))
+        yield Sampled(step, _ms(end, 2), tuple(rows), tuple(counts))
         yield from self._outside(unit[1:-1])
 
     def _outside(self, records: list[WordRecord]) -> Iterator[Call]:

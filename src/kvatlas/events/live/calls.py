@@ -186,7 +186,6 @@ class StepEnded:
     """
 
     step: int
-    time_ms: float
     tokens: int
     running: int
     waiting: int

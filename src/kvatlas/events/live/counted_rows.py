@@ -1,6 +1,6 @@
 """Who got how many tokens, in a step or from its outputs.
 
-Owns: the three ways in which it is written. Leaves to others: what it means (`decode`,
+Owns: the four ways in which it is written. Leaves to others: what it means (`decode`,
 `call_reader`).
 """
 
@@ -40,4 +40,10 @@ class CountedRows:
             return self._rows, lists[count:]
         if how == layout.SAME_ROWS and len(lists) == count == len(self._rows):
             return self._rows, lists
+        if how == layout.BUT_ONE and count == len(self._rows) and len(lists) == 2:
+            index, tokens = lists
+            if 0 <= index < count:
+                counts = [1] * count
+                counts[index] = tokens
+                return self._rows, counts
         raise self._books.damaged("a list of tokens is cut off", count)

@@ -156,16 +156,16 @@ class Decoder:
         end = unit[-1].words
         number = long_number(end[0], end[1])
         self.rows.step, self.rows.time_ms = number, began_ms
-        rows, tokens = self._scheduled.read(end[9:])
+        rows, tokens = self._scheduled.read(end[7:])
         self._planned = dict(zip(rows, tokens, strict=True))
         for at in range(1, len(unit) - 1):
             self._apply(unit[at], self._asker(unit, at))
         self._close_admission()
         self._chunks(rows, tokens)
-        self._in_flight[number] = rows
-        if end[4]:
+        if end[2]:
+            self._in_flight[number] = rows
             self._pending = _Step(
-                number, began_ms, end[4], end[5], end[6], end[7], self.books.wasted_slots()
+                number, began_ms, end[2], end[3], end[4], end[5], self.books.wasted_slots()
             )
 
     def _chunks(self, rows: list[int], tokens: list[int]) -> None:
@@ -185,12 +185,12 @@ class Decoder:
 
     def _outputs(self, unit: list[WordRecord]) -> None:
         """Read `update_from_output`: the step's end, and what it brings."""
-        began, end = unit[0].words, unit[-1].words
-        end_ms = _ms(end, 0)
+        end = unit[-1].words
+        end_ms = _ms(end, 2)
         self._end_step(end_ms)
         self.rows.time_ms = end_ms
-        scheduled = self._in_flight.pop(long_number(began[0], began[1]), [])
-        rows, counts = self._sampled.read(end[2:], scheduled)
+        scheduled = self._in_flight.pop(long_number(end[0], end[1]), [])
+        rows, counts = self._sampled.read(end[4:], scheduled)
         for row, new in zip(rows, counts, strict=True):
             held = self.books.requests.get(row)
             if held is not None:

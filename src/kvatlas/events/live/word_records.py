@@ -18,9 +18,9 @@ __all__ = ["LEAST_WORDS", "MOST_UNIT_RECORDS", "WordRecord", "WordRecords"]
 
 LEAST_WORDS: dict[int, int] = {
     layout.STEP_BEGAN: 2,
-    layout.STEP_ENDED: 11,
-    layout.OUTPUTS_BEGAN: 4,
-    layout.OUTPUTS_ENDED: 4,
+    layout.STEP_ENDED: 9,
+    layout.OUTPUTS_BEGAN: 0,
+    layout.OUTPUTS_ENDED: 6,
     layout.ARRIVED: 10,
     layout.HASHED: 4,
     layout.LOOKED_UP: 3,
