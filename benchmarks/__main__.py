@@ -16,12 +16,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import show, show_curves
+from benchmarks import show, show_curves, show_recorder
 from benchmarks.curves import at_scale, curves, over_prefixes
 from benchmarks.eyes import listening, over_snapshots
 from benchmarks.machine import describe_machine
 from benchmarks.memory import bytes_per_block
 from benchmarks.policy_goal import goal, workloads
+from benchmarks.recorder import recorder_cost
 from benchmarks.side_by_side import side_by_side
 from benchmarks.slope import over_blocks, over_requests
 from benchmarks.startup import startup
@@ -39,7 +40,7 @@ PARTS = (
     "curve-at-scale",
     "startup",
 )
-ON_REQUEST = ("policies",)
+ON_REQUEST = ("policies", "recorder")
 """Parts that take minutes: measured when they are named."""
 ONE_AT_A_TIME_BLOCKS = 96_001
 _WIDTH = 110
@@ -72,6 +73,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     unknown = sorted(set(settings.parts) - set(known))
     if unknown:
         parser.error(f"no such part: {unknown[0]} (of {', '.join(known)})")
+    if "recorder" in settings.parts and settings.vllm_python is None:
+        parser.error("recorder needs --vllm-python")
     if settings.repeats < 1 or settings.limit < 1:
         parser.error("--repeats and --limit must be at least 1")
     return settings
@@ -160,6 +163,12 @@ def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any
     if part == "policies":
         goals = [each for found in workloads() for each in goal(*found)]
         return goals, [show_curves.goal_table(goals)]
+    if part == "recorder":
+        costs = [
+            recorder_cost(trace, num_blocks, limit=settings.limit, vllm_python=settings.vllm_python)
+            for num_blocks in settings.pools
+        ]
+        return costs, [show_recorder.calls_table(costs), show_recorder.pool_table(costs[0])]
     started = startup(trace, repeats=repeats)
     return started, [show.startup_table(started)]
 

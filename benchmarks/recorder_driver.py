@@ -2,12 +2,13 @@
 
 Runs as a script in an interpreter that holds vLLM 0.32, with kvatlas to import:
 
-    PYTHONPATH=src python benchmarks/recorder_driver.py TRACE --num-blocks 20000 --limit 1000
+    PYTHONPATH=src:. python -m benchmarks.recorder_driver TRACE --num-blocks 20000 --limit 1000
 
 One scheduler is left alone, one is recorded in full, one in windows of 1% of the steps. All do the
 same step one after another, in an order that changes from step to step, so that whatever else the
-machine does meets all of them. Prints one JSON object: seconds in `schedule` and
-`update_from_output` by scheduler, and what one hooked call of the pool costs by its length.
+machine does meets all of them; a step in which one took three times as long as another was
+interrupted by something else, and is left out and counted. Prints one JSON object: seconds in
+vLLM's calls by scheduler, and what one hooked call of the pool costs by its length.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from vllm_driver import Run, parse
-
+from benchmarks.vllm_driver import Run, parse
 from kvatlas.live.session import Session, Settings
 
 SAMPLES = {"plain": 0.0, "full": 1.0, "sampled": 0.01}
 _LENGTHS = (1, 4, 16, 64, 256, 1024)
 _CALLS = 200
+_INTERRUPTED = 3
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
                 sessions.append(Session(runs[name].scheduler, wanted, _say))
         orders = list(permutations(runs))
         step = 0
-        while all([runs[name].step() for name in orders[step % len(orders)]]):
+        while _all_step(runs, orders[step % len(orders)]):
             step += 1
         faults = sum(session.recorder.faults for session in sessions)
         written = sum(file.stat().st_size for file in (Path(folder) / "full").rglob("*.kvseg"))
@@ -57,17 +58,30 @@ def main() -> None:
         "same_decisions": decided.count(decided[0]) == len(decided),
         "faults": faults,
         "written_bytes": written,
-        "seconds": {
-            name: {call: sum(laps) for call, laps in run.clock.laps.items()}
-            for name, run in runs.items()
-        },
-        "medians": {
-            name: {call: statistics.median(laps) for call, laps in run.clock.laps.items()}
-            for name, run in runs.items()
-        },
+        "in_vllm": {call: _beside(runs, call) for call in runs["plain"].clock.laps},
         "calls": calls,
     }
     sys.stdout.write(f"\n{json.dumps(result)}\n")
+
+
+def _all_step(runs: dict[str, Run], order: tuple[str, ...]) -> bool:
+    going = [runs[name].step() for name in order]
+    return all(going)
+
+
+def _beside(runs: dict[str, Run], call: str) -> dict[str, Any]:
+    """Return the seconds and medians of a call by scheduler, interrupted laps left out."""
+    laps = list(zip(*(run.clock.laps[call] for run in runs.values()), strict=True))
+    kept = [lap for lap in laps if max(lap) < _INTERRUPTED * min(lap)]
+    columns = list(zip(*kept, strict=True))
+    return {
+        "laps": len(laps),
+        "left_out": len(laps) - len(kept),
+        "seconds": {name: sum(column) for name, column in zip(runs, columns, strict=True)},
+        "median_s": {
+            name: statistics.median(column) for name, column in zip(runs, columns, strict=True)
+        },
+    }
 
 
 def _calls(plain: Any, recorded: Any, session: Session) -> list[dict[str, float]]:

@@ -211,8 +211,12 @@ def test_the_pump_stays_with_what_was_chosen(tmp_path: Path) -> None:
     looked = pump.look()
     assert (looked.selected, len(looked.tabs)) == (0, 3)
     first.close()
-    while pump.look().moment.health.state != "ended":  # type: ignore[union-attr]
-        pass
+    for _ in range(100):
+        moment = pump.look().moment
+        assert moment is not None and moment.health.fault == ""
+        if moment.health.state == "ended":
+            break
+    assert moment is not None and moment.health.state == "ended"
     assert pump.look().selected == 0  # there is nothing newer than before
     fourth = RecordingEngine(tmp_path, number=3)
     assert pump.look().selected == 3

@@ -94,7 +94,6 @@ class LiveFeed:
         follower = self._follower
         age_s = self._age_s + self._clock() - self._seen_s
         state = self._state(age_s)
-        read_bytes = max(1, follower.bytes_on_disk - follower.behind_bytes)
         return Health(
             state=state,
             lost_events=follower.lost_events,
@@ -104,7 +103,7 @@ class LiveFeed:
             bytes_on_disk=follower.bytes_on_disk,
             bytes_bound=follower.bytes_bound,
             age_s=age_s if state in ("live", "quiet") else None,
-            lag_events=self._events * follower.behind_bytes // read_bytes,
+            lag_events=self._events * follower.behind_bytes // max(1, follower.read_bytes),
             partial=_partial(follower),
         )
 

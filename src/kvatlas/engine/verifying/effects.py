@@ -117,13 +117,12 @@ def _say(blocks: list[tuple[int, int, int]], start: int, hash_of: Callable[[int]
     if start >= len(blocks):
         return "no block" if not blocks else f"{start:,} equal, then no more"
     words = [f"{start:,} equal, then"] if start else []
+    last = 0
     for group, block, key in blocks[start : start + _MOST_SHOWN]:
-        word = str(block)
-        if key != NONE:
-            word += f" ({hash_of(key)})"
-        if group > 0:
-            word += f" of group {group}"
-        words.append(word)
+        if group not in (NONE, last):
+            words.append(f"group {group}:")
+            last = group
+        words.append(str(block) if key == NONE else f"{block} ({hash_of(key)})")
     if len(blocks) > start + _MOST_SHOWN:
         words.append(f"and {len(blocks) - start - _MOST_SHOWN:,} more")
     return " ".join(words)

@@ -21,7 +21,7 @@ from kvatlas.engine.verifying.verdict import (
     Verification,
 )
 from kvatlas.engine.verifying.whole_calls import whole_calls
-from kvatlas.engine.verifying.wording import outcome, short, word
+from kvatlas.engine.verifying.wording import MANAGER_CALLS, name_of, outcome, short, word
 from kvatlas.events.live.calls import (
     Allocated,
     Arrived,
@@ -45,17 +45,6 @@ from kvatlas.events.live.calls import (
 __all__ = ["Verifier", "verify_calls"]
 
 _REMEMBERED = 8
-_MADE = {
-    LookedUp: "get_computed_blocks",
-    Allocated: "allocate_slots",
-    Cached: "cache_blocks",
-    Freed: "free",
-    PoppedForFree: "pop_blocks_for_free",
-    FreedLater: "free_blocks",
-    Reset: "reset_prefix_cache",
-    Evicted: "evict_blocks",
-}
-"""The calls of vLLM's manager and pool; others say when and for whom."""
 
 
 def verify_calls(
@@ -120,7 +109,7 @@ class Verifier:
         if self.divergence is not None:
             return False
         kind = type(call)
-        if kind in _MADE:
+        if kind in MANAGER_CALLS:
             self.calls += 1
         try:
             self._on[kind](call)
@@ -283,7 +272,7 @@ class Verifier:
             step=self._step,
             request=row,
             name=self._name(row),
-            made=_MADE.get(kind, kind.__name__),
+            made=name_of(kind),
             differences=found,
             before=tuple(self._line(*last) for last in self._last),
         )
@@ -293,10 +282,9 @@ class Verifier:
         return "" if request is None else request.name
 
     def _line(self, number: int, step: int, call: Call) -> str:
-        made = _MADE.get(type(call), type(call).__name__)
         row = getattr(call, "row", None)
         about = "" if row is None else f" of request {row}"
-        return f"call {number:,}, step {step:,}: {made}{about}{outcome(call)}"
+        return f"call {number:,}, step {step:,}: {name_of(type(call))}{about}{outcome(call)}"
 
 
 def _ready(request: Tracked) -> int:

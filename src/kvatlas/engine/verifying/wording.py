@@ -9,6 +9,7 @@ from collections import Counter
 
 from kvatlas.events.live.calls import (
     Allocated,
+    Arrived,
     Cached,
     Call,
     Effect,
@@ -16,11 +17,44 @@ from kvatlas.events.live.calls import (
     Finished,
     Freed,
     FreedLater,
+    Hashed,
     LookedUp,
+    PoppedForFree,
+    Preempted,
+    Reset,
+    Sampled,
+    StepBegan,
     StepEnded,
 )
 
-__all__ = ["outcome", "short", "word"]
+__all__ = ["MANAGER_CALLS", "name_of", "outcome", "short", "word"]
+
+MANAGER_CALLS = {
+    LookedUp: "get_computed_blocks",
+    Allocated: "allocate_slots",
+    Cached: "cache_blocks",
+    Freed: "free",
+    PoppedForFree: "pop_blocks_for_free",
+    FreedLater: "free_blocks",
+    Reset: "reset_prefix_cache",
+    Evicted: "evict_blocks",
+}
+"""The calls of vLLM's manager and pool, by vLLM's names; others say when and for whom."""
+
+_OTHERS = {
+    Arrived: "add_request",
+    Hashed: "block hashes",
+    StepBegan: "schedule begins",
+    StepEnded: "schedule returns",
+    Sampled: "update_from_output",
+    Preempted: "preemption",
+    Finished: "end",
+}
+
+
+def name_of(kind: type) -> str:
+    """Return what a kind of call is called."""
+    return MANAGER_CALLS.get(kind) or _OTHERS.get(kind, kind.__name__)
 
 
 def word(value: object) -> str:

@@ -90,6 +90,11 @@ class Follower:
         return self._segments.behind_bytes()
 
     @property
+    def read_bytes(self) -> int:
+        """Bytes read so far, of this generation."""
+        return self._records.read_words * 4
+
+    @property
     def bytes_on_disk(self) -> int:
         """Bytes of the segments."""
         total = 0

@@ -68,19 +68,19 @@ class WordRecords:
 
     Attributes:
         segments: the words' source, with its counters.
-        restarted: records before the current one are missing (dropped segments): until the next
-            checkpoint nothing is returned.
+        read_words: words read so far, of records that were passed over, too.
     """
 
     def __init__(self, segments: SegmentReader) -> None:
         self.segments = segments
+        self.read_words = 0
         self._left: array[int] = array("i")
         self._lost = True
 
     def read(self, most_words: int) -> Iterator[WordRecord | None]:
         """Yield the complete records among the next `most_words` words; None where some miss.
 
-        Raises: InputError for words that are no record.
+        Where some miss nothing is yielded up to the next checkpoint. Raises: InputError for words that are no record.
         """
         words = self.segments.read(most_words)
         if words is None:
@@ -89,6 +89,7 @@ class WordRecords:
             self._left = array("i")
             self._lost = True
             yield None
+        self.read_words += len(words.words)
         left = self._left
         left.extend(words.words)
         at = 0
