@@ -67,6 +67,7 @@ class Books:
         self.content = array("q", [NONE]) * self.header.num_blocks
         self.content_group = array("b", [NONE]) * self.header.num_blocks
         self.requests: dict[int, HeldRequest] = {}
+        self._holders: set[int] = set()  # and some that hold nothing any more
         self.cached = 0
         self.free_count = self.header.usable_blocks
 
@@ -80,15 +81,6 @@ class Books:
             self._numbers[digest] = known
             self.hashes.append(digest)
         return known
-
-    def key_at(self, row: int, group: int, index: int) -> int:
-        """Return the key of the block at `index` of a request's table."""
-        per = self.header.groups[group].block_size // self.header.hash_block_size
-        keys = self.request(row).keys
-        at = (index + 1) * per - 1
-        if not 0 <= at < len(keys):
-            raise self.damaged("a block was cached whose hash is not recorded", row)
-        return keys[at]
 
     def hashes_in(self, words: Sequence[int], size: int, count: int) -> list[bytes]:
         """Return `count` hashes of `size` bytes. Raises: InputError when they are not all there."""
@@ -147,6 +139,7 @@ class Books:
         held = self.requests.get(row)
         if held is None or not 0 <= group < len(held.tables):
             return NONE
+        self._holders.add(row)
         table = held.tables[group]
         start = position if position >= 0 else len(table)
         if start < len(table) or start + len(ids) > self.header.max_table_blocks:
@@ -204,15 +197,21 @@ class Books:
         if not 0 <= start < stop <= len(table):
             raise self.damaged("blocks were cached outside of the block table", stop)
         cached = []
+        keys = self.request(row).keys
+        per = self.header.groups[group].block_size // self.header.hash_block_size
         for position in range(start, stop):
             block = table[position]
             if block == NONE or (mask is not None and not mask[position - start]):
                 continue
-            key = self.key_at(row, group, position)
+            at = (position + 1) * per - 1
+            if not 0 <= at < len(keys):
+                raise self.damaged("a block was cached whose hash is not recorded", row)
             if self.content[block] != NONE:
                 raise self.damaged("a block was cached that holds content already", block)
-            self.put_content(block, key, group)
-            cached.append((position, block, key))
+            self.content[block] = keys[at]
+            self.content_group[block] = group
+            cached.append((position, block, keys[at]))
+        self.cached += len(cached)
         return cached
 
     def put_content(self, block: int, key: int, group: int) -> None:
@@ -242,7 +241,11 @@ class Books:
     def wasted_slots(self) -> int:
         """Return the allocated slots that hold no token. O(requests that hold blocks)."""
         wasted = 0
-        for held in self.requests.values():
+        for row in list(self._holders):
+            held = self.requests.get(row)
+            if held is None or not any(held.tables):
+                self._holders.discard(row)
+                continue
             for size, table in zip(self.slot_sizes, held.tables, strict=True):
                 if size and table:
                     wasted += len(table) * size - held.computed
