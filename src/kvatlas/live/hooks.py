@@ -303,10 +303,12 @@ class Hooks:
             result = inner(request)
             try:
                 asked = manager.enable_caching and not request.skip_reading_prefix_cache
-                buffer.extend((
-                    head, rows.get(request.request_id, NONE), request.num_tokens,
-                    result[1] if asked else NONE,
-                ))  # fmt: skip
+                row = rows.get(request.request_id, NONE)
+                if request.num_preemptions and row != NONE:
+                    # It may be found by blocks that it filled and never cached itself.
+                    hashes = request.block_hashes
+                    recorder.write_hashes(row, hashes, len(hashes))
+                buffer.extend((head, row, request.num_tokens, result[1] if asked else NONE))
             except Exception as error:
                 recorder.fail(error)
             return result
@@ -400,7 +402,7 @@ class Hooks:
 
     def _cache_full_blocks(self, inner: Any) -> Any:
         recorder, buffer, rows = self.recorder, self.recorder.buffer, self.recorder.rows
-        hash_block_size = self.pool.hash_block_size
+        hash_block_size, hashed = self.pool.hash_block_size, recorder.hashed
 
         def cache_full_blocks(
             request: Any, blocks: Any, num_cached_blocks: int, num_full_blocks: int,
@@ -414,7 +416,7 @@ class Hooks:
                 try:
                     row = rows.get(request.request_id, NONE)
                     needed = num_full_blocks * block_size // hash_block_size
-                    if row != NONE and recorder.hashed[row] < needed:
+                    if row != NONE and hashed[row] < needed:
                         recorder.write_hashes(row, request.block_hashes, needed)
                     mask = () if block_mask is None else [int(kept) for kept in block_mask]
                     buffer.extend((

@@ -90,7 +90,10 @@ class Calls:
         self._checkpoints = 0
         self._scheduled, self._sampled = CountedRows(self._books), CountedRows(self._books)
         # Chunks that must end at a block's end may leave nothing to ask slots for.
-        groups = self.header.config.get("kv_cache_groups", [])
+        said = self.header.config.get("kv_cache_groups")
+        groups = (
+            [group for group in said if isinstance(group, dict)] if isinstance(said, list) else []
+        )
         self._stops_early = any(group.get("mamba_cache_mode") == "align" for group in groups)
 
     def __iter__(self) -> Iterator[Call]:

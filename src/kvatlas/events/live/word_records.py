@@ -80,7 +80,8 @@ class WordRecords:
     def read(self, most_words: int) -> Iterator[WordRecord | None]:
         """Yield the complete records among the next `most_words` words; None where some miss.
 
-        Where some miss nothing is yielded up to the next checkpoint. Raises: InputError for words that are no record.
+        Where some miss nothing is yielded up to the next checkpoint. Raises: InputError for words
+        that are no record.
         """
         words = self.segments.read(most_words)
         if words is None:
