@@ -175,7 +175,7 @@ def test_what_is_no_recording_is_said(tmp_path: Path) -> None:
     for path, said in (
         (foreign, "not a recording of kvatlas"),
         (text, "neither Parquet nor an Arrow stream"),
-        (tmp_path, "a directory"),
+        (tmp_path, "no recording of an engine in this folder"),
         (tmp_path / "none", "No such file"),
     ):
         with pytest.raises(InputError, match=said):

@@ -31,6 +31,10 @@ def require_writable(path: str, flag: str, source: str | None = None) -> None:
     if not path or target.is_dir():
         raise InputError("not a file's path", field=flag, value=path, remedy="name a file")
     folder = target.parent
+    if source is not None and _is_inside(folder, Path(source)):
+        raise InputError(
+            "would write into the recording", file=path, field=flag, remedy="name another folder"
+        )
     if not folder.is_dir():
         raise InputError("no such directory", file=str(folder), field=flag, remedy="make it first")
     if not os.access(target if _is_special(target) else folder, os.W_OK):
@@ -54,6 +58,13 @@ def write_output(path: str, content: bytes, flag: str) -> None:
             field=flag,
             remedy="choose another path",
         ) from error
+
+
+def _is_inside(folder: Path, recording: Path) -> bool:
+    """Say whether `folder` is an engine's, of a recording that is a folder."""
+    engines = [recording, *recording.glob("*/")] if recording.is_dir() else []
+    there = folder.resolve()
+    return any(there == each.resolve() and (each / "header.json").is_file() for each in engines)
 
 
 def _is_special(target: Path) -> bool:

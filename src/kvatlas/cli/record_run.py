@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from pathlib import Path
 
 from kvatlas.errors import InputError
 from kvatlas.live.plugin import read_settings
@@ -21,13 +20,16 @@ def run_record(
     folder: str, command: list[str], most_bytes: str, sample: float, memory_interval: float
 ) -> None:
     """Replace this process by the command, told to record. Raises: InputError naming the flag."""
+    if not folder:
+        raise InputError("name a folder", field="DIR", value=folder)
     said = {
-        "KVATLAS_RECORD": str(Path(folder).expanduser().absolute()),
+        "KVATLAS_RECORD": folder,
         "KVATLAS_RECORD_BYTES": most_bytes,
         "KVATLAS_RECORD_SAMPLE": f"{sample:g}",
         "KVATLAS_MEMORY_INTERVAL": f"{memory_interval:g}",
     }
-    read_settings(said)
+    # The server may change its folder before it makes an engine.
+    said["KVATLAS_RECORD"] = str(read_settings(said).folder)
     chosen = os.environ.get("VLLM_PLUGINS")
     if chosen is not None and "kvatlas" not in chosen.split(","):
         raise InputError(
@@ -42,4 +44,9 @@ def run_record(
         )  # fmt: skip
     print(f"kvatlas: recording to {folder}; look with: kvatlas top {folder}", file=sys.stderr)  # noqa: T201
     sys.stderr.flush()
-    os.execve(program, command, {**os.environ, **said})
+    try:
+        os.execve(program, command, {**os.environ, **said})
+    except OSError as error:
+        raise InputError(
+            f"cannot be run: {error.strerror}", field="COMMAND", value=program
+        ) from error

@@ -199,11 +199,11 @@ class Hooks:
     def _outputs_ended(self, output: Any, model_output: Any) -> None:
         recorder = self.recorder
         step = NONE
-        while self._in_flight:
-            sent, number = self._in_flight.popleft()
-            if sent is output:
-                step = number
-                break
+        # A step that was scheduled before a window opened is not among them.
+        if any(sent is output for sent, _ in self._in_flight):
+            sent = None
+            while sent is not output:
+                sent, step = self._in_flight.popleft()
         names = model_output.req_ids
         counts = [len(tokens) for tokens in model_output.sampled_token_ids]
         count, ones = len(counts), counts.count(1)

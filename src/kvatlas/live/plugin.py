@@ -45,7 +45,7 @@ def read_settings(environment: Mapping[str, str]) -> Any:
     from kvatlas.live.monitor import memory_interval_s
     from kvatlas.live.session import Settings
 
-    folder = Path(environment["KVATLAS_RECORD"]).expanduser().absolute()
+    folder = _folder(environment["KVATLAS_RECORD"])
     if folder.exists() and not folder.is_dir():
         raise InputError(
             "must name a folder", field="KVATLAS_RECORD", value=str(folder),
@@ -62,6 +62,15 @@ def read_settings(environment: Mapping[str, str]) -> Any:
         sample=_number(environment, "KVATLAS_RECORD_SAMPLE", 1.0, 1e-6, 1.0),
         memory_interval_s=memory_interval_s(environment.get("KVATLAS_MEMORY_INTERVAL")),
     )
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(
+            f"no such home: {error}", field="KVATLAS_RECORD", value=text, remedy="write it out"
+        ) from error
 
 
 def _number(

@@ -155,6 +155,7 @@ class Recorder:
     def flush(self) -> None:
         """Commit what was collected. O(words); a new segment takes a checkpoint: O(blocks)."""
         if self.stopped:
+            self._drop()
             return
         try:
             log = self._log

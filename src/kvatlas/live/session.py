@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from kvatlas.live.facts import header_facts
 from kvatlas.live.hooks import Hooks
@@ -25,6 +26,7 @@ __all__ = ["Session", "Settings"]
 
 _WINDOW_STEPS = 64
 _BLOCK_BYTES = 48  # of a checkpoint, per block of the pool, and something to spare
+_sessions: WeakSet[Session] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,12 @@ class Session:
             )
         self._end_with_engine()
         atexit.register(self.close)
+        _sessions.add(self)
 
     def close(self) -> None:
         """End the recording; vLLM's methods are its own again."""
         atexit.unregister(self.close)
+        _sessions.discard(self)
         self.hooks.remove()
         vars(self.scheduler).pop("shutdown", None)
         self.recorder.close()
@@ -98,11 +102,22 @@ class Session:
             self._monitor.stop()
             self._monitor = None
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: the recording is the parent's, nothing here may touch it again."""
+        atexit.unregister(self.close)
+        self.recorder.stopped = True
+        self.hooks.remove()
+        for name in ("shutdown", "schedule"):
+            vars(self.scheduler).pop(name, None)
+
     def _end_with_engine(self) -> None:
         inner = self.scheduler.shutdown
 
         def shutdown(*args: Any, **kwargs: Any) -> Any:
-            self.close()
+            try:
+                self.close()
+            except Exception as error:
+                self.recorder.fail(error)
             return inner(*args, **kwargs)
 
         self.scheduler.shutdown = shutdown
@@ -155,3 +170,12 @@ def _write_whole(path: Path, data: bytes) -> None:
     unfinished = path.with_name(f".{path.name}.tmp")
     unfinished.write_bytes(data)
     unfinished.replace(path)
+
+
+def _after_fork() -> None:
+    for session in list(_sessions):
+        session.leave_to_parent()
+    _sessions.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
