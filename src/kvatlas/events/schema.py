@@ -39,7 +39,9 @@ NONE = -1
 """No value: null in a file."""
 
 EVENTS: dict[str, str] = {
-    "arrived": "a request entered the waiting queue; `tokens`: its prompt",
+    "arrived": "a request entered the waiting queue; `tokens`: its prompt. Cause `checkpoint`, "
+    "here and elsewhere: it did not happen now, a live recording said what was true, to be "
+    "read on from",
     "looked_up": "the prefix cache was asked for a request that is now admitted; `tokens`: tokens "
     "asked for, `computed_tokens`: tokens found (null: caching is off); cause `new` or `resumed`",
     "touched": "hit blocks (`blocks`) entered a table and got one owner more each, up to "
@@ -48,23 +50,26 @@ EVENTS: dict[str, str] = {
     "`allocation`: they are those that the next `allocated` event takes to `position` and on, for "
     "`request`; causes `explicit` (on demand) and `replaced` (another block took the key over, as "
     "nano-vLLM does): see `blocks`",
-    "allocated": "free, empty blocks (`blocks`) entered a table; cause `prefill` or `decode`",
+    "allocated": "free, empty blocks (`blocks`) entered a table; cause `prefill` or `decode`, or "
+    "`checkpoint`",
     "cached": "blocks are full and can be hit from now on, under their keys",
     "admitted": "a request runs from now on, with `computed_tokens` of its `tokens` found in the "
-    "cache; cause `new`, or `resumed` after a preemption",
+    "cache; cause `new`, or `resumed` after a preemption, or `checkpoint`",
     "scheduled": "a chunk of a request's prompt (after a preemption: of all its tokens) is computed"
     " in this step; `tokens` in the chunk, `computed_tokens` after it",
     "freed": "blocks lost an owner each, `ref_count` are left (0: they are free now); `position` "
     "falls by 1 from one to the next; cause `finished`, `preempted`, `skipped` (out of the "
-    "attention window), `aborted`, `set_aside` or `released`",
+    "attention window), `aborted`, `set_aside`, `released` or "
+    "`checkpoint`",
     "preempted": "a running request lost its blocks and waits again; `other`: for whom, "
     "`computed_tokens`: thrown away",
     "finished": "a request is done; `tokens`: its prompt and output; cause `length`, `aborted` or "
-    "`set_aside` (it can never be served)",
+    "`set_aside` (it can never be served), or `checkpoint` (it ended while nothing was recorded)",
     "allocation_failed": "slots were asked for and refused, in `count` consecutive steps; cause "
     "`admission`, `prefill` or `decode`; `other`: at admission, the first later request in the "
     "queue that would have fitted even without a hit; else, who was preempted",
-    "reset": "the whole prefix cache was forgotten; `count`: blocks that were cached",
+    "reset": "the whole prefix cache was forgotten; `count`: blocks that were cached; cause "
+    "`checkpoint`: by the reader only",
     "moved": "`blocks` were copied to as many blocks from `to_block` on, with owners and keys",
     "swapped_out": "blocks were copied to another tier (cause `host` or `disk`)",
     "swapped_in": "blocks were copied back from another tier (cause `host` or `disk`)",
@@ -116,6 +121,7 @@ CAUSES: tuple[str, ...] = (
     "disk",
     "complete",
     "interrupted",
+    "checkpoint",
 )
 """Why it happened; the order is the numbering of the records."""
 
@@ -139,6 +145,7 @@ CAUSES: tuple[str, ...] = (
     BY_DISK,
     BY_COMPLETE,
     BY_INTERRUPTED,
+    BY_CHECKPOINT,
 ) = range(len(CAUSES))
 
 

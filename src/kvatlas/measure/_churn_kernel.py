@@ -98,7 +98,8 @@ def follow(flow: Flow, rows: Records, ids: I32) -> None:
                 state.most_used = state.used_blocks
             _advance(flow, state.now_ms + count * row.span_ms, wasted)
         elif event == schema.ALLOCATED:
-            interval.allocated += count
+            if row.cause != schema.BY_CHECKPOINT:
+                interval.allocated += count
             state.used_blocks += count
             state.used_slots += count * flow.block_slots[group]
             for window in range(flow.windows.shape[0]):

@@ -57,7 +57,8 @@ def follow_course(course: Course, rows: Records) -> None:
         elif event == schema.EVICTED:
             sums.evictions += row.count
         elif event == schema.ALLOCATED:
-            info.allocations += row.count
+            if row.cause != schema.BY_CHECKPOINT:
+                info.allocations += row.count
         elif event == schema.LOOKED_UP:
             if row.cause == schema.BY_NEW and row.computed_tokens >= 0:
                 sums.queries += row.tokens

@@ -139,9 +139,10 @@ def _on_blocks(use: Use, row: Record, ids: I32) -> None:
     gained = 0  # owned blocks
     if event == schema.ALLOCATED:
         gained = count
-        phase = use.phases[DECODE if row.cause == schema.BY_DECODE else PREFILL]
-        phase.blocks += count
-        phase.evictions += state.evicted
+        if row.cause != schema.BY_CHECKPOINT:
+            phase = use.phases[DECODE if row.cause == schema.BY_DECODE else PREFILL]
+            phase.blocks += count
+            phase.evictions += state.evicted
         state.evicted = 0
     elif event == schema.TOUCHED:
         gained = count if row.ref_count == 1 else 0

@@ -24,7 +24,9 @@ _OWNED, _CONTENT = 1, 2
 def follow_blocks(tally: Tally, row: Record, ids: I32) -> None:
     sums, now, event, count = tally.sums, tally.now, row.event, int(row.count)
     group = int(row.group) if 0 < row.group < tally.groups.shape[0] else 0
-    if event == schema.ALLOCATED:
+    if row.cause == schema.BY_CHECKPOINT:
+        now.evicted = 0  # said, not done: it changes what is, and counts as nothing
+    elif event == schema.ALLOCATED:
         tally.groups[group].allocated += count
         if row.cause == schema.BY_DECODE:
             sums.evicted_decode += now.evicted
@@ -62,13 +64,13 @@ def follow_blocks(tally: Tally, row: Record, ids: I32) -> None:
 
 
 @kernel
-def forget_content(tally: Tally) -> None:
-    """Forget the content of every block."""
-    tally.sums.resets += 1
+def forget_content(tally: Tally, counts: bool) -> None:
+    """Forget the content of every block; it `counts` unless only a reader did it."""
+    tally.sums.resets += int(counts)
     for block in range(tally.flags.shape[0]):
         flags = int(tally.flags[block])
         if flags & _CONTENT:
-            tally.sums.forgotten += 1
+            tally.sums.forgotten += int(counts)
             _mark(tally, block, int(tally.group_of[block]), flags & ~_CONTENT)
 
 

@@ -67,7 +67,7 @@ def follow(tally: Tally, rows: Records, ids: I32, spacing_ms: float) -> None:
             else:
                 sums.failed_prefill += row.count
         elif event == schema.RESET:
-            forget_content(tally)
+            forget_content(tally, row.cause != schema.BY_CHECKPOINT)
         else:
             follow_request(tally, row)
         if row.blocks_at != NONE:

@@ -17,7 +17,8 @@ __all__ = ["arrive", "follow_request"]
 @kernel
 def arrive(tally: Tally, row: Record) -> None:
     request = tally.requests[row.request]
-    tally.sums.arrived += 1
+    if row.cause != schema.BY_CHECKPOINT:
+        tally.sums.arrived += 1
     _enter(tally, request, WAITING)
     request.since_ms = row.time_ms
     request.tokens = row.tokens
@@ -35,9 +36,11 @@ def follow_request(tally: Tally, row: Record) -> None:
             sums.admitted += 1
             if request.state == UNSEEN:
                 request.tokens = row.tokens
-        else:
+        elif row.cause == schema.BY_RESUMED:
             sums.resumed += 1
         _enter(tally, request, RUNNING)
+        if row.cause == schema.BY_CHECKPOINT:
+            return
         request.hits = request.computed = max(0, int(row.computed_tokens))
     elif event == schema.SCHEDULED or (event == schema.ALLOCATED and row.cause == schema.BY_DECODE):
         if row.computed_tokens > request.computed:
@@ -48,7 +51,8 @@ def follow_request(tally: Tally, row: Record) -> None:
         request.computed = 0
         _enter(tally, request, PREEMPTED)
     elif event == schema.FINISHED:
-        sums.finished += 1
+        if row.cause != schema.BY_CHECKPOINT:
+            sums.finished += 1
         if row.cause == schema.BY_ABORTED:
             sums.aborted += 1
         elif row.cause == schema.BY_SET_ASIDE:

@@ -69,13 +69,14 @@ class EventRows:
         )  # fmt: skip
 
     def touched(
-        self, row: int, group: int, position: int, ids: Sequence[int], owners: Sequence[int]
-    ) -> None:
+        self, row: int, group: int, position: int, ids: Sequence[int], owners: Sequence[int],
+        cause: int = NONE,
+    ) -> None:  # fmt: skip
         """Add that hits entered a table: a row for each stretch with as many owners; 0 is null."""
         for start, stop in _equal_runs(owners):
             if ids[start] != 0:
                 self.listed(
-                    TOUCHED, NONE, ids[start:stop], request=row, group=group,
+                    TOUCHED, cause, ids[start:stop], request=row, group=group,
                     position=position + start, ref_count=owners[start],
                 )  # fmt: skip
 
@@ -97,16 +98,18 @@ class EventRows:
                 count=stop - start, key=key, key_stride=stride,
             )  # fmt: skip
 
-    def cached(self, row: int, group: int, cached: Sequence[tuple[int, int, int]]) -> None:
+    def cached(
+        self, row: int, group: int, cached: Sequence[tuple[int, int, int]], cause: int = NONE
+    ) -> None:
         """Add (position, block, key) of blocks that can be hit from now on."""
         for start, stop, stride in _key_runs([(position, key) for position, _, key in cached]):
             position, _, key = cached[start]
             ids = [block for _, block, _ in cached[start:stop]]
             fields = {"key": key, "key_stride": stride, "group": group, "position": position}
             if row == NONE:
-                self.listed(CACHED, NONE, ids, request=NONE, **fields)
+                self.listed(CACHED, cause, ids, request=NONE, **fields)
             else:
-                self.put(CACHED, NONE, request=row, count=len(ids), **fields)
+                self.put(CACHED, cause, request=row, count=len(ids), **fields)
 
     def freed(
         self, cause: int, row: int, group: int, freed: Sequence[tuple[int, int]],

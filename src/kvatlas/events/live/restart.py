@@ -50,7 +50,7 @@ def restart(
     requests = list(_requests(books, unit))
     for gone in sorted(known - {told.row for told in requests}):
         # It ended while nothing was recorded.
-        rows.put(schema.FINISHED, schema.BY_INTERRUPTED, request=gone)
+        rows.put(schema.FINISHED, schema.BY_CHECKPOINT, request=gone)
     _enter_content(books, rows, unit)
     for told in requests:
         names[told.row] = told.name
@@ -61,9 +61,11 @@ def restart(
         if told.computed >= told.prompt:
             held.target = told.computed
         if told.row not in known:
-            rows.put(schema.ARRIVED, request=told.row, tokens=told.prompt)
+            rows.put(schema.ARRIVED, schema.BY_CHECKPOINT, request=told.row, tokens=told.prompt)
         for group, table in enumerate(told.tables):
             _enter_table(books, rows, told.row, group, table, told.computed)
+        if any(told.tables):
+            rows.put(schema.ADMITTED, schema.BY_CHECKPOINT, request=told.row, tokens=told.tokens)
 
 
 def check_checkpoint(books: Books, unit: Sequence[WordRecord]) -> bool:
@@ -94,13 +96,13 @@ def _release(books: Books, rows: EventRows) -> None:
             for _, own in places:
                 books.owners[own] -= 1
                 left.append(books.owners[own])
-            rows.freed(schema.BY_RELEASED, row, group, places, left)
+            rows.freed(schema.BY_CHECKPOINT, row, group, places, left)
     # Blocks of requests that are gone already, freed late.
     for block in books.owned_blocks():
         for fewer in range(books.owners[block] - 1, -1, -1):
-            rows.freed(schema.BY_RELEASED, NONE, 0, [(NONE, block)], [fewer])
+            rows.freed(schema.BY_CHECKPOINT, NONE, 0, [(NONE, block)], [fewer])
     if books.cached:
-        rows.put(schema.RESET, count=books.cached)
+        rows.put(schema.RESET, schema.BY_CHECKPOINT, count=books.cached)
 
 
 def _enter_content(books: Books, rows: EventRows, unit: Sequence[WordRecord]) -> None:
@@ -115,10 +117,13 @@ def _enter_content(books: Books, rows: EventRows, unit: Sequence[WordRecord]) ->
         by_group.setdefault(group, []).append((block, key))
     for group, held in by_group.items():
         ids = [block for block, _ in held]
-        rows.allocated(schema.BY_PREFILL, NONE, group, 0, ids, NONE)
-        rows.cached(NONE, group, [(at, block, key) for at, (block, key) in enumerate(held)])
+        rows.allocated(schema.BY_CHECKPOINT, NONE, group, 0, ids, NONE)
+        rows.cached(
+            NONE, group, [(at, block, key) for at, (block, key) in enumerate(held)],
+            cause=schema.BY_CHECKPOINT,
+        )  # fmt: skip
         rows.freed(
-            schema.BY_RELEASED, NONE, group, [(NONE, block) for block in ids], [0] * len(ids)
+            schema.BY_CHECKPOINT, NONE, group, [(NONE, block) for block in ids], [0] * len(ids)
         )
 
 
@@ -143,10 +148,13 @@ def _enter_table(
         ids = table[start:stop]
         if shared:
             books.touch(row, group, start, ids)
-            rows.touched(row, group, start, ids, [books.owners[block] for block in ids])
+            rows.touched(
+                row, group, start, ids, [books.owners[block] for block in ids],
+                cause=schema.BY_CHECKPOINT,
+            )  # fmt: skip
         else:
             books.allocate(row, group, start, ids)
-            rows.allocated(schema.BY_PREFILL, row, group, start, ids, computed)
+            rows.allocated(schema.BY_CHECKPOINT, row, group, start, ids, computed)
         start = stop
 
 
