@@ -30,25 +30,27 @@ def test_the_pool_at_the_end_is_the_same_from_every_segment_on(name: str, tmp_pa
     files = files_of(name)
     whole = open_recording(str(write(files, tmp_path)))
     known = PoolState(whole.header, name)
-    steps, finished = [], {}
+    steps: list[int] = []
+    finished: dict[str, int] = {}
     for chunk in whole.chunks():
         known.advance(chunk)
         rows = chunk.rows
         steps += rows[rows["event"] == schema.STEP]["step"].tolist()
         for row in rows[rows["event"] == schema.FINISHED]:
-            finished[int(row["request"])] = int(row["tokens"])
+            finished[whole.names[int(row["request"])]] = int(row["tokens"])
     assert not whole.partial
     for dropped, segment in enumerate(segments_of(files)[:-1], 1):
         del files[segment]
         part = open_recording(str(write(files, tmp_path)))
         state = PoolState(part.header, name)
-        later = []
+        later: list[int] = []
         for chunk in part.chunks():
             state.advance(chunk)
             rows = chunk.rows
             later += rows[rows["event"] == schema.STEP]["step"].tolist()
             for row in rows[rows["event"] == schema.FINISHED]:
-                assert finished[int(row["request"])] == int(row["tokens"])
+                assert finished[part.names[int(row["request"])]] == int(row["tokens"])
+        assert len(part.names) <= part.header.num_requests
         assert f"first {dropped} segments were dropped" in part.partial
         # Every step behind the first checkpoint is there, and nothing else.
         assert later == steps[len(steps) - len(later) :]
@@ -56,6 +58,8 @@ def test_the_pool_at_the_end_is_the_same_from_every_segment_on(name: str, tmp_pa
         np.testing.assert_array_equal(state.blocks.ref_count, known.blocks.ref_count)
         held, expected = state.blocks.key >= 0, known.blocks.key >= 0
         np.testing.assert_array_equal(held, expected)
+    # Requests that ended before it begins are no part of it: they take no room.
+    assert part.header.num_requests < whole.header.num_requests
 
 
 @pytest.mark.parametrize("name", _ROTATED)

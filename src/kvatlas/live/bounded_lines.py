@@ -31,7 +31,7 @@ class BoundedLines:
             self.close()
             self._path.replace(self._older)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._file = os.open(self._path, flags, 0o666)
+        self._file = os.open(self._path, flags, 0o600)
         self._size = os.fstat(self._file).st_size
         self._torn = self._size > 0
         return True

@@ -19,7 +19,7 @@ from kvatlas.wire.layout import MASK31, padded
 if TYPE_CHECKING:
     from kvatlas.live.recorder import Recorder
 
-__all__ = ["checkpoint_bytes"]
+__all__ = ["checkpoint_bytes", "holds_blocks"]
 
 _MOST_HELD = 1 << 16  # cached blocks per record
 _GROUP_BYTES = 4
@@ -32,19 +32,23 @@ def checkpoint_bytes(recorder: Recorder) -> bytes:
     for request in scheduler.requests.values():
         # One that came while nothing was recorded gets its number now, without an arrival.
         if request.request_id not in recorder.rows:
-            recorder.rows[request.request_id] = len(recorder.hashed)
-            recorder.hashed.append(0)
+            recorder.number(request.request_id)
     now, step = recorder.now_us(), recorder.step
     free = pool.free_block_queue.num_free_blocks
     return b"".join((
         _record(
             layout.CHECKPOINT, now & MASK31, now >> 31, step & MASK31, step >> 31,
-            len(recorder.hashed),
+            recorder.next_row,
         ),
         *(_request(recorder, request) for request in scheduler.requests.values()),
         *_content(pool),
         _record(layout.CHECKPOINT_ENDED, free, len(pool.cached_block_hash_to_block)),
     ))  # fmt: skip
+
+
+def holds_blocks(scheduler: Any, request_id: str) -> bool:
+    """Say whether a request holds blocks."""
+    return any(scheduler.kv_cache_manager.coordinator.get_blocks(request_id))
 
 
 def _record(code: int, *numbers: int, data: bytes = b"") -> bytes:
@@ -55,7 +59,8 @@ def _record(code: int, *numbers: int, data: bytes = b"") -> bytes:
 def _request(recorder: Recorder, request: Any) -> bytes:
     row = recorder.rows[request.request_id]
     name = request.request_id.encode(errors="replace")[:255]
-    hashes = request.block_hashes
+    # A queue may be long, and its prompts too: theirs are told again when they get blocks.
+    hashes = request.block_hashes if holds_blocks(recorder.engine, request.request_id) else ()
     recorder.hashed[row] = len(hashes)
     sampling = request.sampling_params
     most = (sampling.max_tokens if sampling is not None else 1) or 0

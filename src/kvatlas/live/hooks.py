@@ -34,8 +34,8 @@ class Hooks:
         self.scheduler, self.recorder = scheduler, recorder
         self.manager = scheduler.kv_cache_manager
         self.pool = self.manager.block_pool
-        # A window of sampling ends after this step.
-        self.until_step: float = math.inf
+        # A window of sampling ends after so many more steps that schedule something.
+        self.steps_left: float = math.inf
         self.on_until: Callable[[], None] = lambda: None
         self._restore: list[tuple[Any, str]] = []
         self._in_flight: deque[tuple[Any, int]] = deque()
@@ -114,7 +114,7 @@ class Hooks:
             except Exception as error:
                 recorder.fail(error)
             recorder.flush()
-            if recorder.step >= self.until_step:
+            if self.steps_left <= 0:
                 self.on_until()
             return output
 
@@ -135,6 +135,7 @@ class Hooks:
         else:
             self._empty_body = None
             self._in_flight.append((output, step))
+            self.steps_left -= 1
         scheduler = self.scheduler
         waiting = len(scheduler.waiting) + len(scheduler.kv_holding_waiting)
         names = list(scheduled)
@@ -269,7 +270,7 @@ class Hooks:
                     layout.FINISHED, row, int(request.status), request.num_tokens,
                     request.num_computed_tokens,
                 )  # fmt: skip
-                recorder.rows.pop(request.request_id, None)
+                recorder.forget(request.request_id)
                 # Its name may come again, for another request.
                 self._names = self._got_names = None
             except Exception as error:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kvatlas.live.checkpoint import checkpoint_bytes
+from kvatlas.live.checkpoint import checkpoint_bytes, holds_blocks
 from kvatlas.wire import layout
 from kvatlas.wire.layout import MASK31, padded
 from kvatlas.wire.segment_log import AT_FAULTS, AT_LOST, AT_ROWS, SegmentLog
@@ -43,7 +43,8 @@ class Recorder:
     Attributes:
         buffer: words that are not committed yet; hooks extend it.
         rows: numbers of the requests that the engine knows, by id.
-        hashed: how many block hashes of each are written.
+        hashed: how many block hashes of each are written, by number.
+        next_row: the number of the next request.
         faults: errors in hooks so far.
         lost_records: found no room on the disk.
         clock_steps_back: times the clock went backwards.
@@ -62,7 +63,8 @@ class Recorder:
         self.engine = engine
         self.buffer: list[int] = []
         self.rows: dict[str, int] = {}
-        self.hashed: list[int] = []
+        self.hashed: dict[int, int] = {}
+        self.next_row = 0
         self.step = 0
         self.faults = self.lost_records = self.clock_steps_back = 0
         self.said_fault = ""
@@ -104,9 +106,7 @@ class Recorder:
         row = self.rows.get(name)
         if row is not None:
             return row
-        row = len(self.hashed)
-        self.rows[name] = row
-        self.hashed.append(0)
+        row = self.number(name)
         now = self.now_us()
         said = name.encode(errors="replace")[:255]
         hashes = request.block_hashes
@@ -122,6 +122,17 @@ class Recorder:
         )  # fmt: skip
         self.hashed[row] = len(hashes)
         return row
+
+    def number(self, name: str) -> int:
+        """Give a request the next number."""
+        row, self.next_row = self.next_row, self.next_row + 1
+        self.rows[name] = row
+        self.hashed[row] = 0
+        return row
+
+    def forget(self, name: str) -> None:
+        """Let a request that has ended go."""
+        self.hashed.pop(self.rows.pop(name, NONE), None)
 
     def write_hashes(self, row: int, hashes: Any, needed: int) -> None:
         """Write the block hashes of a request that are new since the last time, up to `needed`."""
@@ -159,7 +170,7 @@ class Recorder:
             return
         try:
             log = self._log
-            if self._blobs or self._missing or log.fresh or self._rows_written != len(self.hashed):
+            if self._blobs or self._missing or log.fresh or self._rows_written != self.next_row:
                 self._commit()
             elif log.append(self.buffer):
                 self.buffer.clear()
@@ -192,7 +203,7 @@ class Recorder:
         """Record again, from a checkpoint."""
         live = self.engine.requests
         for name in [name for name in self.rows if name not in live]:
-            del self.rows[name]
+            self.forget(name)
         self._missing = True
         self.flush()
 
@@ -217,8 +228,8 @@ class Recorder:
             return
         self.buffer.clear()
         self._blobs.clear()
-        if self._rows_written != len(self.hashed):
-            self._rows_written = len(self.hashed)
+        if self._rows_written != self.next_row:
+            self._rows_written = self.next_row
             self._log.put(AT_ROWS, self._rows_written)
         if self._log.fresh:
             self._write_checkpoint()
@@ -232,10 +243,10 @@ class Recorder:
             self._lose()
 
     def _tell_all_hashes(self) -> None:
-        """A checkpoint holds every hash: who reads on from before it has to know them, too."""
+        """Who reads on from before a checkpoint has to know the hashes that it tells, too."""
         for name, request in self.engine.requests.items():
             row = self.rows.get(name)
-            if row is not None:
+            if row is not None and holds_blocks(self.engine, name):
                 self.write_hashes(row, request.block_hashes, len(request.block_hashes))
         if self.buffer and not self._log.append_bytes(self._batch()):
             self._lose()
@@ -292,7 +303,7 @@ class Recorder:
         self._blobs.clear()
         if appended:
             self._missing = self._log.fresh = False
-            self._log.put(AT_ROWS, len(self.hashed))
+            self._log.put(AT_ROWS, self.next_row)
             self._log.put(AT_LOST, self.lost_records)
             self._log.put(AT_FAULTS, self.faults)
             self.on_checkpoint()

@@ -76,17 +76,15 @@ class Session:
         self.recorder.on_stop = self.hooks.remove
         self.recorder.on_checkpoint = self.hooks.checkpointed
         if settings.sample < 1:
-            self.hooks.until_step = _WINDOW_STEPS
+            self.hooks.steps_left = _WINDOW_STEPS
             self.hooks.on_until = self._close_window
+        interval_s = settings.memory_interval_s
+        self._monitor: MemoryMonitor | None = None
+        if interval_s is not None:
+            path = self.folder / MEMORY_FILE
+            self._monitor = start_monitor(path, self.recorder.elapsed_ms, interval_s)
         self.hooks.install()
         self.recorder.begin()
-        self._monitor: MemoryMonitor | None = None
-        if settings.memory_interval_s is not None:
-            self._monitor = start_monitor(
-                self.folder / MEMORY_FILE,
-                self.recorder.elapsed_ms,
-                settings.memory_interval_s,
-            )
         self._end_with_engine()
         atexit.register(self.close)
         _sessions.add(self)
@@ -132,19 +130,20 @@ class Session:
         def schedule(*args: Any, **kwargs: Any) -> Any:
             nonlocal left
             output = inner(*args, **kwargs)
-            left -= 1
+            self.recorder.step += 1
+            left -= output.total_num_scheduled_tokens > 0
             if left <= 0:
                 del self.scheduler.schedule
                 self._open_window()
             return output
 
         self.scheduler.schedule = schedule
-        self._skipped_steps = left
 
     def _open_window(self) -> None:
+        if self.recorder.stopped:
+            return
         try:
-            self.recorder.step += self._skipped_steps
-            self.hooks.until_step = self.recorder.step + _WINDOW_STEPS
+            self.hooks.steps_left = _WINDOW_STEPS
             self.hooks.install()
             self.recorder.go_on()
         except Exception as error:
@@ -168,6 +167,7 @@ def _own_folder(folder: Path, rank: int, started: datetime) -> Path:
 
 def _write_whole(path: Path, data: bytes) -> None:
     unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.touch(mode=0o600)
     unfinished.write_bytes(data)
     unfinished.replace(path)
 

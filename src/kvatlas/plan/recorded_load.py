@@ -65,6 +65,7 @@ def recorded_load(recording: AnyRecording) -> RecordedLoad:
     reader = _Reader(recording.header)
     course = Course(recording.header)
     for chunk in recording.resolved():
+        _refuse_gaps(chunk.rows, recording.path)
         course.feed(chunk)
         reader.feed(chunk)
     workload = reader.workload(recording, _priorities(recording))
@@ -78,6 +79,16 @@ def recorded_load(recording: AnyRecording) -> RecordedLoad:
         step_tokens=np.concatenate([*reader.tokens, np.empty(0)]),
         course=course.result(),
     )
+
+
+def _refuse_gaps(rows: NDArray[np.void], path: str) -> None:
+    """What happened in a gap is not known: neither who came nor how long the answers were."""
+    told = rows["event"][rows["cause"] == schema.BY_CHECKPOINT]
+    if np.isin(told, (schema.RESET, schema.FINISHED)).any():
+        raise InputError(
+            "parts of its middle are missing, so its load is not known", file=path,
+            remedy="record all steps (--sample 1), on a disk with room",
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -279,10 +290,12 @@ def _priorities(recording: AnyRecording) -> dict[int, int]:
         return {}
     from kvatlas.events.live.call_reader import Calls
     from kvatlas.events.live.calls import Arrived
+    from kvatlas.events.live.first_row import first_row
     from kvatlas.events.live.folders import engine_folder
 
-    calls = Calls(engine_folder(recording.path))
-    return {call.row: call.priority for call in calls if isinstance(call, Arrived)}
+    folder = engine_folder(recording.path)
+    first = first_row(folder)
+    return {call.row - first: call.priority for call in Calls(folder) if isinstance(call, Arrived)}
 
 
 def _ranks(priorities: list[int] | NDArray[np.int32]) -> NDArray[np.int32]:

@@ -172,7 +172,7 @@ METRICS: tuple[Metric, ...] = (
         "Running requests that lost their blocks.",
         lambda m: m.requests.preemptions,
     ),
-    count("kvatlas_steps_total", "Steps of the scheduler.", lambda m: m.step),
+    count("kvatlas_steps_total", "Steps of the scheduler, recorded or not.", lambda m: m.step),
     count(
         "kvatlas_computed_tokens_total",
         "Tokens computed, prompts and answers.",

@@ -105,6 +105,15 @@ class Books:
         self.requests[row] = held
         return held
 
+    def learns(self, row: int, first: int, digests: Sequence[bytes]) -> int:
+        """Note a request's hashes from `first` on; return how many of them were known."""
+        keys = self.request(row).keys
+        if not 0 <= first <= len(keys):
+            raise self.damaged("block hashes are missing", row)
+        known = min(len(digests), len(keys) - first)
+        keys.extend(map(self.number, digests[known:]))
+        return known
+
     # Blocks
 
     def allocate(

@@ -282,11 +282,9 @@ class Calls:
                     yield self._arrived(words)
                 case layout.HASHED:
                     digests = books.hashes_in(words[4:], words[2], words[3])
-                    held = books.request(words[0])
-                    if words[1] != len(held.keys):
-                        raise books.damaged("block hashes are missing", words[0])
-                    held.keys.extend(map(books.number, digests))
-                    yield Hashed(words[0], words[1], tuple(digests))
+                    known = books.learns(words[0], words[1], digests)
+                    if digests[known:]:
+                        yield Hashed(words[0], words[1] + known, tuple(digests[known:]))
                 case layout.CACHED:
                     yield Cached(words[0], self._effects(record))
                 case layout.PREEMPTED:

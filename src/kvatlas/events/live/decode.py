@@ -59,10 +59,13 @@ class Decoder:
         disagreements: checkpoints that contradict what was recorded before them.
     """
 
-    def __init__(self, header: Header, source: str, statuses: dict[str, int]) -> None:
+    def __init__(
+        self, header: Header, source: str, statuses: dict[str, int], first_row: int = 0
+    ) -> None:
         self.header = header
         self.books = Books(header, source)
-        self.rows = EventRows()
+        self.rows = EventRows(first_row)
+        self._first_row = first_row
         self.names: dict[int, str] = {}
         self.ended = False
         self.gaps = self.lost_records = self.faults = self.disagreements = 0
@@ -146,7 +149,7 @@ class Decoder:
         self._leaving.clear()
         self._popped.clear()
         self._later.clear()
-        restart(self.books, self.rows, unit, self.names)
+        restart(self.books, self.rows, unit, self.names, self._first_row)
         self._valid = True
 
     def _step(self, unit: list[WordRecord]) -> None:
@@ -222,9 +225,8 @@ class Decoder:
             name_words = -(-words[7] // 4)
             if words[7] < 0 or len(words) < 10 + name_words:
                 raise self.books.damaged("a request's name is cut off", row)
-            self.names[row] = words_to_bytes(words[10 : 10 + name_words], words[7]).decode(
-                errors="replace"
-            )
+            name = words_to_bytes(words[10 : 10 + name_words], words[7])
+            self.names[row - self._first_row] = name.decode(errors="replace")
             keys = [
                 self.books.number(digest)
                 for digest in self.books.hashes_in(words[10 + name_words :], words[8], words[9])
@@ -347,11 +349,8 @@ class Decoder:
                 self._between(record)
 
     def _hashed(self, words: Sequence[int]) -> None:
-        held = self.books.request(words[0])
-        if words[1] != len(held.keys):
-            raise self.books.damaged("block hashes are missing", words[0])
         digests = self.books.hashes_in(words[4:], words[2], words[3])
-        held.keys.extend(map(self.books.number, digests))
+        self.books.learns(words[0], words[1], digests)
 
     def _look_up(self, words: Sequence[int]) -> None:
         """The head of the queue asks to be admitted: refused unless this step schedules it."""

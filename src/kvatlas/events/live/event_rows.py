@@ -17,6 +17,7 @@ __all__ = ["EventRows"]
 
 _ABSENT = {"key_stride": 0, "span_ms": 0.0}
 _FIELDS = EVENT.names or ()
+_REQUESTS = ("request", "other")
 _PLACE = {name: at for at, name in enumerate(_FIELDS)}
 _BLANK: tuple[float, ...] = tuple(_ABSENT.get(name, NONE) for name in _FIELDS)
 
@@ -24,11 +25,15 @@ _BLANK: tuple[float, ...] = tuple(_ABSENT.get(name, NONE) for name in _FIELDS)
 class EventRows:
     """Rows and the ids that they list, in order; `take` hands them out.
 
+    Args:
+        first_row: the request that becomes number 0.
+
     Attributes:
         step, time_ms: of the rows to come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_row: int = 0) -> None:
+        self._first_row = first_row
         self.step = 0
         self.time_ms = 0.0
         self._rows: list[tuple[float, ...]] = []
@@ -51,6 +56,8 @@ class EventRows:
         row[_PLACE["step"]] = self.step
         row[_PLACE["time_ms"]] = self.time_ms
         for name, value in fields.items():
+            if name in _REQUESTS and value != NONE:
+                value -= self._first_row
             row[_PLACE[name]] = value
         self._rows.append(tuple(row))
 

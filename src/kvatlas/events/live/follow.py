@@ -15,6 +15,7 @@ import msgspec
 from kvatlas.events.chunk import Chunk
 from kvatlas.events.header import MOST_REQUESTS, Header
 from kvatlas.events.live.decode import Decoder
+from kvatlas.events.live.first_row import first_row
 from kvatlas.events.live.folders import read_facts
 from kvatlas.events.live.word_records import WordRecords
 from kvatlas.wire.segment_reader import SegmentReader, segment_numbers
@@ -124,7 +125,7 @@ class Follower:
                 self._decoder.missing()
                 continue
             self._decoder.feed(record)
-        rows = min(self._segments.counters.rows, MOST_REQUESTS)
+        rows = min(self._segments.counters.rows - self._first_row, MOST_REQUESTS)
         if rows > self.header.num_requests:
             self.generation += 1
             self._begin(2 * rows)
@@ -143,6 +144,7 @@ class Follower:
         self._first = numbers[0] if numbers else 0
         self._segments = SegmentReader(self.folder)
         self._records = WordRecords(self._segments)
-        self._decoder = Decoder(self.header, str(self.folder), self.facts.statuses)
+        self._first_row = first_row(self.folder)
+        self._decoder = Decoder(self.header, str(self.folder), self.facts.statuses, self._first_row)
         self._news_at = self._clock()
         self.last_event_ms = 0.0

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kvatlas.errors import InputError
 from kvatlas.events.chunk import Chunk
-from kvatlas.events.header import MOST_REQUESTS, Header
+from kvatlas.events.header import Header
 from kvatlas.events.live.decode import Decoder
+from kvatlas.events.live.first_row import count_rows, first_row
 from kvatlas.events.live.folders import engine_folder, read_facts
 from kvatlas.events.live.word_records import WordRecords
 from kvatlas.events.resolve import Resolver
@@ -41,8 +41,9 @@ class LiveRecording:
         self.names: dict[int, str] = {}
         self.partial = ""
         self.events = 0
+        self._first_row = first_row(self.folder)
         self.header: Header = msgspec.structs.replace(
-            self.facts.header, num_requests=self._count_requests()
+            self.facts.header, num_requests=count_rows(self.folder, self._first_row)
         )
 
     def chunks(self) -> Iterator[Chunk]:
@@ -50,7 +51,7 @@ class LiveRecording:
         first = (segment_numbers(self.folder) or [0])[0]
         segments = SegmentReader(self.folder)
         records = WordRecords(segments)
-        decoder = Decoder(self.header, self.path, self.facts.statuses)
+        decoder = Decoder(self.header, self.path, self.facts.statuses, self._first_row)
         self.names, self.events = decoder.names, 0
         self.partial = "the recording is not finished: everything so far is shown"
         while True:
@@ -79,15 +80,6 @@ class LiveRecording:
         chunk = decoder.take()
         self.events += len(chunk.rows)
         return chunk
-
-    def _count_requests(self) -> int:
-        most = SegmentReader(self.folder).most_rows()
-        if most > MOST_REQUESTS:
-            raise InputError(
-                "its segments claim more requests than can be read", file=self.path, value=most,
-                remedy="the recording is damaged",
-            )  # fmt: skip
-        return most
 
     def _said(self, decoder: Decoder, first: int) -> str:
         """Say what is missing, nothing when it is whole."""

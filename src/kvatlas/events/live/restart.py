@@ -35,7 +35,11 @@ class _Held:
 
 
 def restart(
-    books: Books, rows: EventRows, unit: Sequence[WordRecord], names: dict[int, str]
+    books: Books,
+    rows: EventRows,
+    unit: Sequence[WordRecord],
+    names: dict[int, str],
+    first_row: int,
 ) -> None:
     """Make the books say what the checkpoint says, and add the rows that lead there.
 
@@ -53,7 +57,7 @@ def restart(
         rows.put(schema.FINISHED, schema.BY_CHECKPOINT, request=gone)
     _enter_content(books, rows, unit)
     for told in requests:
-        names[told.row] = told.name
+        names[told.row - first_row] = told.name
         keys = [books.number(digest) for digest in told.hashes]
         held = books.arrives(told.row, told.prompt, told.max_tokens, keys)
         held.tokens, held.computed = told.tokens, told.computed
