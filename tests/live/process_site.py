@@ -72,6 +72,8 @@ def environment(
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        # Other tests of the same run may have asked for errors only.
+        "VLLM_LOGGING_LEVEL": "INFO",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "1",
         "KVATLAS_STAND_IN": stand_in,
