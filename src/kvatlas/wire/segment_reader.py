@@ -144,6 +144,11 @@ class SegmentReader:
         self._fresh = True
         return True
 
+    def committed_words(self) -> int:
+        """Return the words committed in all segments, by their heads."""
+        heads = [self._head(number) for number in segment_numbers(self.folder)]
+        return sum(head[AT_WORDS] for head in heads if head is not None)
+
     def _go_on(self) -> bool:
         """Turn to the oldest segment after the current one; False when there is none."""
         newer = [number for number in segment_numbers(self.folder) if number > self._number]

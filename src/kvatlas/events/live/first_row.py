@@ -14,9 +14,11 @@ from kvatlas.events.live.word_records import WordRecords
 from kvatlas.wire import layout
 from kvatlas.wire.segment_reader import SegmentReader
 
-__all__ = ["count_rows", "first_row"]
+__all__ = ["count_rows", "first_row", "most_requests"]
 
 _WORDS = 1 << 19
+_LEAST_WORDS = 11  # of an arrival
+_MOST_LOST = 1 << 20  # while there was no room on the disk
 
 
 def first_row(folder: Path) -> int:
@@ -48,10 +50,17 @@ def count_rows(folder: Path, first: int) -> int:
 
     Raises: InputError for more than can be read.
     """
-    count = max(0, SegmentReader(folder).most_rows() - first)
-    if count > MOST_REQUESTS:
+    segments = SegmentReader(folder)
+    count = max(0, segments.most_rows() - first)
+    if count > most_requests(segments):
         raise InputError(
-            "its segments claim more requests than can be read", file=folder, value=count,
+            "its segments claim more requests than they can tell of", file=folder, value=count,
             remedy="the recording is damaged",
         )  # fmt: skip
     return count
+
+
+def most_requests(segments: SegmentReader) -> int:
+    """Return how many requests so many words can tell of, a million lost ones allowed for."""
+    told = segments.committed_words() // _LEAST_WORDS
+    return min(MOST_REQUESTS, told + _MOST_LOST)

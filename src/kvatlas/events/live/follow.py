@@ -15,7 +15,7 @@ import msgspec
 from kvatlas.events.chunk import Chunk
 from kvatlas.events.header import MOST_REQUESTS, Header
 from kvatlas.events.live.decode import Decoder
-from kvatlas.events.live.first_row import first_row
+from kvatlas.events.live.first_row import first_row, most_requests
 from kvatlas.events.live.folders import read_facts
 from kvatlas.events.live.word_records import WordRecords
 from kvatlas.wire.segment_reader import SegmentReader, segment_numbers
@@ -125,7 +125,9 @@ class Follower:
                 self._decoder.missing()
                 continue
             self._decoder.feed(record)
-        rows = min(self._segments.counters.rows - self._first_row, MOST_REQUESTS)
+        rows = self._segments.counters.rows - self._first_row
+        if rows > self.header.num_requests:
+            rows = min(rows, most_requests(self._segments))
         if rows > self.header.num_requests:
             self.generation += 1
             self._begin(2 * rows)
