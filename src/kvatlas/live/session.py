@@ -74,10 +74,10 @@ class Session:
         )
         self.hooks = Hooks(scheduler, self.recorder)
         self.recorder.on_stop = self.hooks.remove
-        self.recorder.on_checkpoint = self.hooks.checkpointed
+        self.recorder.on_checkpoint = self.hooks.steps.checkpointed
         if settings.sample < 1:
-            self.hooks.steps_left = _WINDOW_STEPS
-            self.hooks.on_until = self._close_window
+            self.hooks.steps.steps_left = _WINDOW_STEPS
+            self.hooks.steps.on_until = self._close_window
         interval_s = settings.memory_interval_s
         self._monitor: MemoryMonitor | None = None
         if interval_s is not None:
@@ -143,7 +143,7 @@ class Session:
         if self.recorder.stopped:
             return
         try:
-            self.hooks.steps_left = _WINDOW_STEPS
+            self.hooks.steps.steps_left = _WINDOW_STEPS
             self.hooks.install()
             self.recorder.go_on()
         except Exception as error:
