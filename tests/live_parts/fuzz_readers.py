@@ -106,8 +106,15 @@ def main(folder: Path, first: int, count: int) -> dict[str, Any]:
         "first_failures": failures[:20],
         "slowest_s": slowest[0],
         "slowest_seed": slowest[1],
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": _peak_bytes(),
     }
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this program had; getrusage counts who started it, too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def _too_long(number: int, frame: object) -> None:
