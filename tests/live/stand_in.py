@@ -105,9 +105,9 @@ def _clock_backwards() -> None:
 
 def _hook_errors(every: int) -> None:
     """Let the recorder fail at the end of every so-and-so-many steps."""
-    from kvatlas.live import hooks
+    from kvatlas.live.step_hooks import StepHooks
 
-    its_own = hooks.Hooks._step_ended
+    its_own = StepHooks._step_ended
     calls = itertools.count(1)
 
     def step_ended(self: Any, *arguments: Any) -> None:
@@ -115,7 +115,7 @@ def _hook_errors(every: int) -> None:
             raise RuntimeError("a fault of the test's")
         its_own(self, *arguments)
 
-    _replace(hooks.Hooks, "_step_ended", step_ended)
+    _replace(StepHooks, "_step_ended", step_ended)
 
 
 def _unknown_version() -> None:
