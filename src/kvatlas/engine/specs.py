@@ -13,6 +13,7 @@ from typing import Any, Literal
 from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
 from kvatlas.errors import InputError
 from kvatlas.eviction.registry import policy
+from kvatlas.placement.registry import placement_policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,8 @@ class EngineConfig:
         version: whose rules, a key of `versions.VLLM_VERSIONS`.
         eviction_policy: who is evicted, a name of `kvatlas.eviction.POLICIES`; `lru` is vLLM's
             order.
+        placement: which free block ids a request gets, a name of `kvatlas.placement.PLACEMENTS`;
+            `queue` is vLLM's order.
 
     Raises:
         InputError: a value that vLLM would refuse, or that this twin does not model.
@@ -121,6 +124,7 @@ class EngineConfig:
     prefix_cache_retention_interval: int | None = 0
     version: str = VLLM_VERSIONS[0]
     eviction_policy: str = "lru"
+    placement: str = "queue"
 
     def __post_init__(self) -> None:
         _at_least(self, 2, "num_blocks", "one block is the null block and holds no tokens")
@@ -146,6 +150,7 @@ class EngineConfig:
             )
         rules(self.version)
         policy(self.eviction_policy)
+        placement_policy(self.placement, self.eviction_policy)
         self._check_groups()
 
     @property
