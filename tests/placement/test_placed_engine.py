@@ -132,7 +132,7 @@ def test_runs_get_fewer() -> None:
     queue, ascending, window = (
         _runs_per_request(config.with_(placement=name)) for name in ("queue", "sorted", "window")
     )
-    assert 2 * window < ascending and 2 * ascending < queue
+    assert 1.1 * window < ascending and 1.8 * ascending < queue
 
 
 @pytest.mark.parametrize("name", NAMES)
