@@ -23,7 +23,7 @@ from kvatlas.storage.arena._tree_kernel import at_least, insert, longest, remove
 @inlined
 def _padding(arena: Arena, node: int, align: int) -> int:
     """Return the bytes before the first address in a range that is a multiple of `align`."""
-    return -(int(arena.info.address) + int(arena.nodes[node].offset)) & (align - 1)
+    return -(int(arena.info[0].address) + int(arena.nodes[node].offset)) & (align - 1)
 
 
 @kernel
@@ -34,7 +34,7 @@ def _find(arena: Arena, length: int, align: int) -> int:
     range that is less than `align` longer than needed and lies badly costs that once more.
     """
     at = at_least(arena, length, 0)
-    if align <= int(arena.info.granule):
+    if align <= int(arena.info[0].granule):
         return at
     while at != NONE:
         mine, offset = int(arena.nodes[at].length), int(arena.nodes[at].offset)
@@ -47,9 +47,9 @@ def _find(arena: Arena, length: int, align: int) -> int:
 @inlined
 def new_node(arena: Arena) -> int:
     """Take an unused node; the caller has seen that there is one."""
-    node = int(arena.info.unused)
-    arena.info.unused = arena.nodes[node].after
-    arena.info.num_unused -= 1
+    node = int(arena.info[0].unused)
+    arena.info[0].unused = arena.nodes[node].after
+    arena.info[0].num_unused -= 1
     return node
 
 
@@ -59,27 +59,27 @@ def unlink(arena: Arena, node: int) -> None:
     nodes = arena.nodes
     before, after = int(nodes[node].before), int(nodes[node].after)
     if before == NONE:
-        arena.info.first = after
+        arena.info[0].first = after
     else:
         nodes[before].after = after
     if after != NONE:
         nodes[after].before = before
     one = arena.nodes[node]
     one.state = UNUSED
-    one.after = arena.info.unused
-    arena.info.unused = node
-    arena.info.num_unused += 1
+    one.after = arena.info[0].unused
+    arena.info[0].unused = node
+    arena.info[0].num_unused += 1
 
 
 @inlined
 def link_behind(arena: Arena, node: int, behind: int) -> None:
     """Put a node behind another in the order of addresses, or before all (`behind` NONE)."""
     nodes = arena.nodes
-    next_one = int(arena.info.first if behind == NONE else nodes[behind].after)
+    next_one = int(arena.info[0].first if behind == NONE else nodes[behind].after)
     nodes[node].before = behind
     nodes[node].after = next_one
     if behind == NONE:
-        arena.info.first = node
+        arena.info[0].first = node
     else:
         nodes[behind].after = node
     if next_one != NONE:
@@ -96,16 +96,16 @@ def make_free(arena: Arena, node: int, offset: int, length: int) -> None:
     one.state = FREE
     one.shelf = NONE
     insert(arena, node)
-    arena.info.free_bytes += length
-    arena.info.free_ranges += 1
+    arena.info[0].free_bytes += length
+    arena.info[0].free_ranges += 1
 
 
 @kernel
 def unfree(arena: Arena, node: int) -> None:
     """Take a free range out of the trees and the sums; it stays linked."""
     remove(arena, node)
-    arena.info.free_bytes -= arena.nodes[node].length
-    arena.info.free_ranges -= 1
+    arena.info[0].free_bytes -= arena.nodes[node].length
+    arena.info[0].free_ranges -= 1
 
 
 @kernel
@@ -138,7 +138,7 @@ def take_range(arena: Arena, length: int, align: int) -> int:
     one.asked = 0
     one.shelf = NONE
     one.state = HELD
-    info = arena.info
+    info = arena.info[0]
     info.held_bytes += length
     info.peak_held_bytes = max(info.peak_held_bytes, info.held_bytes)
     return node
@@ -149,7 +149,7 @@ def give_range(arena: Arena, node: int) -> None:
     """Make a held range free and merge it with its free neighbours; O(log n)."""
     nodes = arena.nodes
     offset, length = int(nodes[node].offset), int(nodes[node].length)
-    arena.info.held_bytes -= length
+    arena.info[0].held_bytes -= length
     nodes[node].turn += 1
     before, after = int(nodes[node].before), int(nodes[node].after)
     if after != NONE and nodes[after].state == FREE:
@@ -167,7 +167,7 @@ def give_range(arena: Arena, node: int) -> None:
 @inlined
 def note_handed_out(arena: Arena, node: int, asked: int) -> None:
     """Count an allocation."""
-    info = arena.info
+    info = arena.info[0]
     arena.nodes[node].asked = asked
     info.asked_bytes += asked
     info.peak_asked_bytes = max(info.peak_asked_bytes, info.asked_bytes)
@@ -178,7 +178,7 @@ def note_handed_out(arena: Arena, node: int, asked: int) -> None:
 @inlined
 def note_given_back(arena: Arena, node: int) -> None:
     """Count a free."""
-    info = arena.info
+    info = arena.info[0]
     info.asked_bytes -= arena.nodes[node].asked
     arena.nodes[node].asked = 0
     info.live -= 1
@@ -188,9 +188,9 @@ def note_given_back(arena: Arena, node: int) -> None:
 @inlined
 def note_failure(arena: Arena, length: int) -> None:
     """Count a request that was refused."""
-    arena.info.failures += 1
-    if length <= int(arena.info.free_bytes):
-        arena.info.split_failures += 1
+    arena.info[0].failures += 1
+    if length <= int(arena.info[0].free_bytes):
+        arena.info[0].split_failures += 1
 
 
 @inlined
@@ -211,9 +211,9 @@ def node_of(arena: Arena, handle: int) -> int:
 
 @kernel
 def _allocate(arena: Arena, asked: int, align: int, final: int) -> int:
-    if arena.info.num_unused < MOST_TAKEN:
+    if arena.info[0].num_unused < MOST_TAKEN:
         return GROW
-    granule = int(arena.info.granule)
+    granule = int(arena.info[0].granule)
     length = (asked + granule - 1) & -granule
     node = take_range(arena, length, max(align, granule))
     if node == NONE:
@@ -295,7 +295,7 @@ def longest_free(arena: Arena) -> int:
 @entry
 def in_order(arena: Arena, nodes: I64) -> int:
     """Write the nodes in the order of their addresses, as many as there is room; their number."""
-    at, count = int(arena.info.first), 0
+    at, count = int(arena.info[0].first), 0
     while at != NONE:
         if count < nodes.shape[0]:
             nodes[count] = at

@@ -59,7 +59,7 @@ def _shelve(arena: Arena, shelves: Shelves, node: int) -> None:
     one.below = shelf.top
     shelf.top = node
     shelf.cached += 1
-    arena.info.shelved_bytes += one.length
+    arena.info[0].shelved_bytes += one.length
 
 
 @kernel
@@ -72,7 +72,7 @@ def _unshelve(arena: Arena, shelves: Shelves, which: int) -> int:
     shelf.cached -= 1
     shelf.low = min(shelf.low, shelf.cached)
     one.state = HELD
-    arena.info.shelved_bytes -= one.length
+    arena.info[0].shelved_bytes -= one.length
     return node
 
 
@@ -92,7 +92,7 @@ def _return_all(arena: Arena, shelves: Shelves) -> None:
 @kernel
 def _look(arena: Arena, shelves: Shelves) -> None:
     """Let every shelf follow what it was asked for since the last look."""
-    course = shelves.course
+    course = shelves.course[0]
     course.looks += 1
     course.until = course.interval
     for which in range(shelves.shelves.shape[0]):
@@ -111,8 +111,8 @@ def _look(arena: Arena, shelves: Shelves) -> None:
 def _take(arena: Arena, shelves: Shelves, length: int, align: int) -> int:
     """Take a range from the arena, if need be after emptying the shelves."""
     node = take_range(arena, length, align)
-    if node == NONE and arena.info.shelved_bytes > 0:
-        shelves.course.flushes += 1
+    if node == NONE and arena.info[0].shelved_bytes > 0:
+        shelves.course[0].flushes += 1
         _return_all(arena, shelves)
         node = take_range(arena, length, align)
     return node
@@ -122,7 +122,7 @@ def _take(arena: Arena, shelves: Shelves, length: int, align: int) -> int:
 def _refill(arena: Arena, shelves: Shelves, which: int) -> int:
     """Take a batch for a shelf that is empty; one of it is returned, NONE when none fits."""
     shelf = shelves.shelves[which]
-    length, granule = int(shelf.length), int(arena.info.granule)
+    length, granule = int(shelf.length), int(arena.info[0].granule)
     node = _take(arena, shelves, length, granule)
     if node == NONE:
         return NONE
@@ -140,9 +140,9 @@ def _refill(arena: Arena, shelves: Shelves, which: int) -> int:
 
 @kernel
 def _allocate(arena: Arena, shelves: Shelves, asked: int, align: int, final: int) -> int:
-    if arena.info.num_unused < NODES_PER_CALL:
+    if arena.info[0].num_unused < NODES_PER_CALL:
         return GROW
-    granule, course = int(arena.info.granule), shelves.course
+    granule, course = int(arena.info[0].granule), shelves.course[0]
     course.until -= 1
     if course.until <= 0:
         _look(arena, shelves)

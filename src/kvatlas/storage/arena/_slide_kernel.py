@@ -25,7 +25,7 @@ def slide(arena: Arena, first: int, last: int, moves: I64) -> int:
 
     Returns: rows of `moves`, (n, 3): source, target, bytes; targets ascend and are below sources.
     """
-    nodes, base = arena.nodes, int(arena.info.address)
+    nodes, base = arena.nodes, int(arena.info[0].address)
     behind = int(nodes[first].before)
     stop = int(nodes[last].after)
     cursor = int(nodes[first].offset)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kvatlas.records import Record, Records, record_dtype
+from kvatlas.records import Records, record_dtype
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -82,7 +82,7 @@ class Arena(NamedTuple):
     nodes: Records  # (n,) NODE
     roots: I32  # (EXPONENTS * SUBS,) of the trees
     subs: I64  # (EXPONENTS,) bit s: tree s of this doubling is not empty
-    info: Record  # INFO
+    info: Records  # (1,) INFO; unlike a record, Numba takes it in no time
 
 
 SHELF = record_dtype(
@@ -112,4 +112,4 @@ class Shelves(NamedTuple):
     """The size classes of one pool."""
 
     shelves: Records  # (classes,) SHELF, lengths ascending
-    course: Record  # COURSE
+    course: Records  # (1,) COURSE

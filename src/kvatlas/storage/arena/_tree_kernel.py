@@ -61,7 +61,7 @@ def insert(arena: Arena, node: int) -> None:
     parent, right, at = NONE, False, int(arena.roots[tree])
     if at == NONE:
         arena.subs[tree >> SUB_BITS] |= 1 << (tree & (SUBS - 1))
-        arena.info.exponents |= 1 << (tree >> SUB_BITS)
+        arena.info[0].exponents |= 1 << (tree >> SUB_BITS)
     while at != NONE and int(nodes[at].rank) >= rank:
         parent, right = at, _precedes(arena, at, length, offset)
         at = int(nodes[at].right if right else nodes[at].left)
@@ -112,7 +112,7 @@ def remove(arena: Arena, node: int) -> None:
     if int(arena.roots[tree]) == NONE:
         arena.subs[tree >> SUB_BITS] &= ~(1 << (tree & (SUBS - 1)))
         if arena.subs[tree >> SUB_BITS] == 0:
-            arena.info.exponents &= ~(1 << (tree >> SUB_BITS))
+            arena.info[0].exponents &= ~(1 << (tree >> SUB_BITS))
 
 
 @kernel
@@ -144,7 +144,7 @@ def _tree_behind(arena: Arena, tree: int) -> int:
     rest = int(arena.subs[exponent]) & (-2 << (tree & (SUBS - 1)))
     if rest != 0:
         return exponent * SUBS + _lowest(rest)
-    rest = int(arena.info.exponents) & (-2 << exponent)
+    rest = int(arena.info[0].exponents) & (-2 << exponent)
     if rest == 0:
         return NONE
     exponent = _lowest(rest)
@@ -154,7 +154,7 @@ def _tree_behind(arena: Arena, tree: int) -> int:
 @kernel
 def longest(arena: Arena) -> int:
     """Return the length of the longest free range, 0 without; O(log n)."""
-    exponents = int(arena.info.exponents)
+    exponents = int(arena.info[0].exponents)
     if exponents == 0:
         return 0
     exponent = exponent_of(exponents)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.records import Records, one_record, records
+from kvatlas.records import Records, records
 from kvatlas.storage.arena._shelves_kernel import MOST_BATCH
 from kvatlas.storage.arena._state_kernel import (
     COURSE,
@@ -42,19 +42,12 @@ def make_arena(*, base: int, nbytes: int, granule: int) -> Arena:
         nodes=_fresh(0, _FIRST_NODES),
         roots=np.full(EXPONENTS * SUBS, NONE, np.int32),
         subs=np.zeros(EXPONENTS, np.int64),
-        info=one_record(
-            INFO,
-            address=base,
-            origin=origin,
-            capacity=capacity,
-            granule=granule,
-            free_bytes=capacity,
-            free_ranges=1,
-            unused=1,
-            num_unused=_FIRST_NODES - 1,
-        ),
+        info=records(1, INFO),
     )
-    first = arena.nodes[0]
+    info, first = arena.info[0], arena.nodes[0]
+    info.address, info.origin, info.capacity, info.granule = base, origin, capacity, granule
+    info.free_bytes, info.free_ranges = capacity, 1
+    info.unused, info.num_unused = 1, _FIRST_NODES - 1
     first.offset, first.length = origin, capacity
     first.before = first.after = first.left = first.right = NONE
     first.state = FREE
@@ -62,7 +55,7 @@ def make_arena(*, base: int, nbytes: int, granule: int) -> Arena:
     sub = (capacity << 4 >> exponent) & (SUBS - 1)
     arena.roots[exponent * SUBS + sub] = 0
     arena.subs[exponent] = 1 << sub
-    arena.info.exponents = 1 << exponent
+    info.exponents = 1 << exponent
     return arena
 
 
@@ -72,9 +65,9 @@ def grown(arena: Arena) -> Arena:
     nodes = records(2 * count, NODE)
     nodes[:count] = arena.nodes
     nodes[count:] = _fresh(count, count)
-    nodes[2 * count - 1].after = arena.info.unused
-    arena.info.unused = count
-    arena.info.num_unused += count
+    nodes[2 * count - 1].after = arena.info[0].unused
+    arena.info[0].unused = count
+    arena.info[0].num_unused += count
     return arena._replace(nodes=nodes)
 
 
@@ -112,4 +105,6 @@ def make_shelves(lengths: I64, *, refill_bytes: int, interval: int) -> Shelves:
     shelves["top"] = NONE
     shelves["batch"] = 1
     shelves["most"] = np.clip(refill_bytes // lengths, 1, MOST_BATCH)
-    return Shelves(shelves, one_record(COURSE, interval=interval, until=interval))
+    course = records(1, COURSE)
+    course["interval"] = course["until"] = interval
+    return Shelves(shelves, course)

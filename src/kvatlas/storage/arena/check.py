@@ -17,7 +17,7 @@ __all__ = ["check_arena", "check_shelves"]
 
 def check_arena(arena: Arena) -> None:
     """Verify order, coverage, alignment, merging, trees and sums; O(n). Raises: InvariantError."""
-    info, nodes = arena.info, arena.nodes
+    info, nodes = arena.info[0], arena.nodes
     order = np.empty(nodes.shape[0], np.int64)
     count = in_order(arena, order)
     _demand(count <= nodes.shape[0], "the order of addresses has a cycle")
@@ -58,12 +58,12 @@ def check_arena(arena: Arena) -> None:
 
 
 def _check_unused(arena: Arena, used: set[int]) -> None:
-    at, seen = int(arena.info.unused), set[int]()
+    at, seen = int(arena.info[0].unused), set[int]()
     while at != NONE:
         _demand(at not in used and at not in seen, "an unused node is used, or listed twice")
         seen.add(at)
         at = int(arena.nodes["after"][at])
-    _demand(len(seen) == arena.info.num_unused, "an unused node is lost")
+    _demand(len(seen) == arena.info[0].num_unused, "an unused node is lost")
 
 
 def _check_trees(arena: Arena, free: I64) -> None:
@@ -91,7 +91,8 @@ def _check_trees(arena: Arena, free: I64) -> None:
             at = right[at]
     for exponent, subs in enumerate(arena.subs.tolist()):
         _demand(
-            bool(int(arena.info.exponents) >> exponent & 1) == (subs != 0), "an exponent is wrong"
+            bool(int(arena.info[0].exponents) >> exponent & 1) == (subs != 0),
+            "an exponent is wrong",
         )
     keys = [(length[node], offset[node]) for node in seen]
     _demand(keys == sorted(keys), "the trees are out of order")

@@ -50,11 +50,11 @@ def compact(arena: Arena, backing: Backing, until_bytes: int | None, pinned: I64
     Cheapest among stretches that begin and end with a free range and hold nothing pinned; for a
     wish, nothing aligned above the granule either, whose padding could spoil it. O(n log n).
     """
-    before, ranges = longest_free(arena), int(arena.info.free_ranges)
+    before, ranges = longest_free(arena), int(arena.info[0].free_ranges)
     moves = np.zeros((0, 3), np.int64)
     if until_bytes is None or before < until_bytes:
         for first, last in _stretches(arena, until_bytes, pinned):
-            done = np.zeros((int(arena.info.live), 3), np.int64)
+            done = np.zeros((int(arena.info[0].live), 3), np.int64)
             count = slide(arena, first, last, done)
             moves = np.concatenate((moves, done[:count]))
     moves = _joined(moves)
@@ -67,7 +67,7 @@ def compact(arena: Arena, backing: Backing, until_bytes: int | None, pinned: I64
         largest_before_bytes=before,
         largest_after_bytes=after,
         ranges_before=ranges,
-        ranges_after=int(arena.info.free_ranges),
+        ranges_after=int(arena.info[0].free_ranges),
         reached=until_bytes is None or after >= until_bytes,
     )
 
@@ -79,7 +79,7 @@ def _stretches(arena: Arena, until_bytes: int | None, pinned: I64) -> list[tuple
     nodes = arena.nodes[order]
     fixed = np.isin(order, pinned)
     if until_bytes is not None:
-        fixed |= (nodes["state"] != FREE) & (nodes["align"] > arena.info.granule)
+        fixed |= (nodes["state"] != FREE) & (nodes["align"] > arena.info[0].granule)
     edges = np.flatnonzero(np.diff(np.concatenate(([True], fixed, [True])).astype(np.int8)))
     parts = edges.reshape(-1, 2)  # [start, stop) of what lies between fixed nodes
     if until_bytes is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from functools import cache
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from kvatlas.storage.arena._ranges_kernel import (
 from kvatlas.storage.arena._state_kernel import GROW, NONE
 from kvatlas.storage.arena.backing import make_backing
 from kvatlas.storage.arena.build import grown, make_arena
+from kvatlas.storage.arena.calls import direct
 from kvatlas.storage.arena.check import check_arena
 from kvatlas.storage.arena.compaction import Compaction, compact
 from kvatlas.storage.arena.statistics import ArenaStatistics
@@ -120,6 +123,8 @@ class GPUMemoryPool:
         self._arena = make_arena(
             base=self._backing.address, nbytes=self._backing.nbytes, granule=granule
         )
+        self._capacity_bytes = int(self._arena.info[0].capacity)
+        self._calls = _direct_calls()
         self.on_pressure = on_pressure
         self._relieving = False
         self._pressure_calls = self._pressure_rescues = 0
@@ -128,7 +133,7 @@ class GPUMemoryPool:
     # What a size-class pool does otherwise.
 
     def _allocate_one(self, nbytes: int, alignment: int, final: bool) -> int:
-        return allocate_one(self._arena, nbytes, alignment, int(final))
+        return self._calls[0](self._arena, nbytes, alignment, int(final))
 
     def _allocate_many(
         self, sizes: I64, alignment: int, handles: I64, start: int, final: bool
@@ -136,7 +141,7 @@ class GPUMemoryPool:
         return allocate_many(self._arena, sizes, alignment, handles, start, int(final))
 
     def _free_one(self, handle: int) -> bool:
-        return free_one(self._arena, handle)
+        return self._calls[1](self._arena, handle)
 
     def _free_many(self, handles: I64) -> None:
         free_many(self._arena, handles)
@@ -146,7 +151,7 @@ class GPUMemoryPool:
     @property
     def capacity_bytes(self) -> int:
         """Bytes that can be handed out at most."""
-        return int(self._arena.info.capacity)
+        return self._capacity_bytes
 
     @property
     def base_address(self) -> int:
@@ -163,6 +168,7 @@ class GPUMemoryPool:
 
         Raises: InputError for less than a byte, or an alignment that is no power of two.
         """
+        nbytes = index(nbytes)
         if nbytes < 1:
             raise InputError("must be at least 1 byte", field="nbytes", value=nbytes)
         if alignment != 1:
@@ -177,14 +183,14 @@ class GPUMemoryPool:
         The same as n calls of `allocate`, some fifty times as fast. Raises: InputError, as there;
         then nothing was allocated.
         """
-        asked = np.ascontiguousarray(sizes, np.int64)
+        asked = np.asarray(sizes)
         _check_power(alignment, "alignment", 1)
-        if asked.ndim != 1 or (asked.size and int(asked.min()) < 1):
-            raise InputError("must be one row of at least 1 byte each", field="sizes")
+        if asked.ndim != 1 or (asked.size and (asked.dtype.kind not in "iu" or asked.min() < 1)):
+            raise InputError("must be one row of whole numbers from 1 on", field="sizes")
         handles = np.empty(asked.size, np.int64)
         with self._lock:
             # What is larger than the arena can wait for the compiled code to refuse it.
-            asked = np.minimum(asked, self.capacity_bytes + 1)
+            asked = np.minimum(asked, self._capacity_bytes + 1).astype(np.int64)
             start = 0
             while start < asked.size:
                 start = self._allocate_many(asked, alignment, handles, start, self._is_final)
@@ -255,14 +261,14 @@ class GPUMemoryPool:
         """
         with self._lock:
             fixed = np.array([self._node(handle) for handle in pinned], np.int64)
-            while self._arena.info.num_unused <= self._arena.info.live + 1:
+            while self._arena.info[0].num_unused <= self._arena.info[0].live + 1:
                 self._arena = grown(self._arena)
             return compact(self._arena, self._backing, until_bytes, fixed)
 
     def statistics(self) -> ArenaStatistics:
         """Return the figures of this moment; O(log n)."""
         with self._lock:
-            info = self._arena.info
+            info = self._arena.info[0]
             return ArenaStatistics(
                 capacity_bytes=int(info.capacity),
                 reserved_bytes=int(info.held_bytes),
@@ -294,8 +300,9 @@ class GPUMemoryPool:
         return self.on_pressure is None or self._relieving
 
     def _allocated(self, nbytes: int, alignment: int) -> int:
-        final = self._is_final or nbytes > self.capacity_bytes
-        nbytes = min(nbytes, self.capacity_bytes + 1)
+        final = self._is_final
+        if nbytes > self._capacity_bytes:
+            nbytes, final = self._capacity_bytes + 1, True
         handle = self._with_nodes(nbytes, alignment, final)
         if handle != NONE or final:
             return handle
@@ -320,6 +327,12 @@ class GPUMemoryPool:
         if node == NONE:
             raise _freed(handle)
         return node
+
+
+@cache
+def _direct_calls() -> tuple[Callable[..., int], Callable[..., bool]]:
+    spare = make_arena(base=0, nbytes=4096, granule=16)
+    return direct(allocate_one, spare, 1, 1, 1), direct(free_one, spare, NONE)
 
 
 def _check_power(value: int, field: str, least: int) -> None:

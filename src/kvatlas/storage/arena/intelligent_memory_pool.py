@@ -7,6 +7,7 @@ Owns: the face. Leaves to others: the rules (`_shelves_kernel`), everything else
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import cache
 from typing import Any
 
 from kvatlas.errors import InputError
@@ -17,7 +18,9 @@ from kvatlas.storage.arena._shelves_kernel import (
     pool_free_one,
     return_all,
 )
-from kvatlas.storage.arena.build import class_lengths, make_shelves
+from kvatlas.storage.arena._state_kernel import NONE
+from kvatlas.storage.arena.build import class_lengths, make_arena, make_shelves
+from kvatlas.storage.arena.calls import direct
 from kvatlas.storage.arena.check import check_shelves
 from kvatlas.storage.arena.compaction import Compaction
 from kvatlas.storage.arena.gpu_memory_pool import I64, GPUMemoryPool
@@ -75,6 +78,7 @@ class IntelligentMemoryPool(GPUMemoryPool):
             )
         if interval < 1:
             raise InputError("must be at least 1", field="interval", value=interval)
+        self._pool_calls = _direct_calls()
         self._shelves = make_shelves(
             class_lengths(granule, largest),
             refill_bytes=self.capacity_bytes // _REFILL_SHARE,
@@ -82,7 +86,7 @@ class IntelligentMemoryPool(GPUMemoryPool):
         )
 
     def _allocate_one(self, nbytes: int, alignment: int, final: bool) -> int:
-        return pool_allocate_one(self._arena, self._shelves, nbytes, alignment, int(final))
+        return self._pool_calls[0](self._arena, self._shelves, nbytes, alignment, int(final))
 
     def _allocate_many(
         self, sizes: I64, alignment: int, handles: I64, start: int, final: bool
@@ -92,7 +96,7 @@ class IntelligentMemoryPool(GPUMemoryPool):
         )
 
     def _free_one(self, handle: int) -> bool:
-        return pool_free_one(self._arena, self._shelves, handle)
+        return self._pool_calls[1](self._arena, self._shelves, handle)
 
     def _free_many(self, handles: I64) -> None:
         pool_free_many(self._arena, self._shelves, handles)
@@ -100,7 +104,7 @@ class IntelligentMemoryPool(GPUMemoryPool):
     def trim(self) -> int:
         """Give everything that waits back to the arena, where it merges; the bytes."""
         with self._lock:
-            cached = int(self._arena.info.shelved_bytes)
+            cached = int(self._arena.info[0].shelved_bytes)
             return_all(self._arena, self._shelves)
             return cached
 
@@ -135,3 +139,13 @@ class IntelligentMemoryPool(GPUMemoryPool):
         with self._lock:
             super().check()
             check_shelves(self._arena, self._shelves)
+
+
+@cache
+def _direct_calls() -> tuple[Callable[..., int], Callable[..., bool]]:
+    spare = make_arena(base=0, nbytes=4096, granule=16)
+    shelves = make_shelves(class_lengths(16, 64), refill_bytes=64, interval=1)
+    return (
+        direct(pool_allocate_one, spare, shelves, 1, 1, 1),
+        direct(pool_free_one, spare, shelves, NONE),
+    )
