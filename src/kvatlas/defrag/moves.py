@@ -30,7 +30,7 @@ class Blocks:
     """N blocks as a planner sees them.
 
     Attributes:
-        used: (N,) somebody owns it; the null block counts as used.
+        used: (N,) somebody owns it, or it is pinned.
         cached: (N,) nobody owns it, and its content can be hit.
         pinned: (N,) it stays where it is: the null block, and what is in flight.
     """

@@ -71,7 +71,7 @@ def _require_permutation(new_id: I64, num_blocks: int) -> None:
             "as many ids as blocks", field="new_id", value=new_id.shape, remedy=f"{num_blocks:,}"
         )
     seen = np.zeros(num_blocks, bool)
-    if new_id.size and 0 <= new_id.min() and new_id.max() < num_blocks:
+    if new_id.size and new_id.min() >= 0 and new_id.max() < num_blocks:
         seen[new_id] = True
     if not seen.all():
         raise InputError(
