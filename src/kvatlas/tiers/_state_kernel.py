@@ -63,7 +63,6 @@ TIER_INFO = record_dtype(
     saved_at_preemption="i8",  # part of `written`
     swapped="i8",  # preempted requests whose blocks were written
     recomputed="i8",  # preempted requests that were left to computing again
-    declined="i8",  # blocks there that were computed again, because that takes less time
     moves="i8",  # rows of `Tier.moves` in use
     lost_moves="i8",  # moves that found no row
     ms_per_block="f8",  # how long a block is under way, one direction

@@ -13,9 +13,30 @@ from kvatlas.eviction._state_kernel import Eviction
 from kvatlas.eviction.build import make_eviction
 from kvatlas.eviction.registry import POLICIES, policy
 from kvatlas.records import one_record, records
-from kvatlas.tiers._state_kernel import NONE, SLOT, STORE_INFO, Store
+from kvatlas.tiers._state_kernel import (
+    ALWAYS,
+    BY_COST,
+    NEVER,
+    NONE,
+    ON_EVICTION,
+    ON_FREE,
+    ON_PREEMPTION,
+    SLOT,
+    STORE_INFO,
+    TIER_INFO,
+    Store,
+    Tier,
+)
 
-__all__ = ["TIER_POLICIES", "make_store", "require_policy"]
+__all__ = ["SWAPS", "TIER_POLICIES", "WRITE_BACKS", "make_store", "make_tier", "require_policy"]
+
+WRITE_BACKS = {"evict": ON_EVICTION, "free": ON_FREE, "preempt": ON_PREEMPTION}
+"""When an engine writes blocks to its tier: when they lose their content; whenever a request gives
+them back; only when it is preempted."""
+
+SWAPS = {"auto": BY_COST, "always": ALWAYS, "never": NEVER}
+"""Whether preempted requests come back from the tier, and whether anything is brought back that is
+computed again in less time (`auto`: it is not)."""
 
 _WHOLE_REQUESTS = ("session-aware", "return-rate")
 """They learn from whole requests; a tier sees only what the device has lost."""
@@ -78,6 +99,40 @@ def make_store(
         orphans=np.zeros(places if by_leaf else 2, np.int32),
         eviction=chooser,
         info=one_record(STORE_INFO, capacity=num_slots, by_leaf=int(by_leaf)),
+    )
+
+
+def make_tier(
+    store: Store,
+    *,
+    write_back: str,
+    swap: str,
+    ms_per_block: float,
+    ms_per_token: float,
+    num_blocks: int,
+    width: int,
+    num_moves: int = 0,
+) -> Tier:
+    """Return the tier of an engine.
+
+    Args:
+        store: an empty store.
+        write_back: one of `WRITE_BACKS`; swap: one of `SWAPS`.
+        ms_per_block: milliseconds that a block is under way, either direction.
+        ms_per_token: milliseconds that computing a token again takes.
+        num_blocks: the device's blocks; width: the longest block table.
+        num_moves: rows of the list of moves, 0 for none.
+    """
+    noted = num_blocks if store.eviction is not None else 1
+    info = one_record(TIER_INFO, write_back=WRITE_BACKS[write_back], swap=SWAPS[swap])
+    info.ms_per_block, info.ms_per_token = ms_per_block, ms_per_token
+    return Tier(
+        store=store,
+        found=np.zeros(max(1, width), np.int32),
+        above=np.zeros(noted, np.int64),
+        depth=np.zeros(noted, np.int32),
+        moves=np.zeros((num_moves, 3), np.int32),
+        info=info,
     )
 
 
