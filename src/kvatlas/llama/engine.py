@@ -7,8 +7,9 @@ decision (`kvatlas.engine.Scheduler`), the pass (`model`), the bytes (`kvatlas.s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from kvatlas.engine import EngineConfig, FullAttentionSpec, Request, Scheduler, SchedulerOutput
 from kvatlas.errors import InputError
@@ -17,11 +18,12 @@ from kvatlas.llama.batch import PagedChunk
 from kvatlas.llama.lazy_torch import torch
 from kvatlas.llama.model import PagedLlama
 
-Sampler = Callable[[torch.Tensor], list[int]]
+Sampler: TypeAlias = "Callable[[Sequence[Request], torch.Tensor], list[int]]"
 
 
-def greedy(logits: torch.Tensor) -> list[int]:
-    """Return the likeliest token of each row; logits are [rows, vocab_size]."""
+def greedy(requests: Sequence[Request], logits: torch.Tensor) -> list[int]:
+    """Return the likeliest token of each request; logits are [requests, vocab_size]."""
+    del requests
     tokens: list[int] = logits.argmax(-1).tolist()
     return tokens
 
@@ -45,7 +47,7 @@ class LlamaEngine:
         storage: holds keys and values, `config.num_blocks` blocks of `config.block_size` tokens.
         config: one group of full attention.
         secret: key of the block hash; random when left out.
-        sample: logits [rows, vocab_size] -> one token per row.
+        sample: requests and their logits [requests, vocab_size] -> one token each.
 
     Raises:
         InputError: the pool does not fit the configuration.
@@ -139,18 +141,22 @@ class LlamaEngine:
 
     def _compute(self, work: _Work) -> dict[str, int]:
         """Run a step, whoever has left since: what it fills may be cached already."""
-        names, chunks = [], []
+        runs = []
         for request, start, end in work.spans:
             tokens = request.all_token_ids[start:end]
             if tokens:  # none: aborted while the token to compute was still being sampled
-                names.append(request.request_id)
                 table = work.output.block_tables[request.request_id][0]
-                chunks.append(PagedChunk(tokens, start, table))
-        if not chunks:
+                runs.append((request, PagedChunk(tokens, start, table)))
+        if not runs:
             return {}
-        logits = self.model.forward(chunks, self.storage)
-        wanted = [at for at, name in enumerate(names) if name in work.output.sampling]
-        return dict(zip((names[at] for at in wanted), self._sample(logits[wanted]), strict=True))
+        logits = self.model.forward([chunk for _, chunk in runs], self.storage)
+        sampling = set(work.output.sampling)
+        rows = [at for at, (request, _) in enumerate(runs) if request.request_id in sampling]
+        if not rows:
+            return {}
+        requests = [runs[row][0] for row in rows]
+        tokens = self._sample(requests, logits[rows])
+        return {r.request_id: token for r, token in zip(requests, tokens, strict=True)}
 
 
 def _check(storage: PagedStorage, config: EngineConfig) -> None:
