@@ -66,7 +66,9 @@ class PoolCalls:
         self.seconds, self.blocks, self.calls = 0.0, 0, 0
         nothing = np.empty(0, EVENT).view(np.recarray)
         no_ids = np.empty(0, np.int32)
-        make_calls(self.pool, nothing, no_ids, no_ids.copy(), self._last, self._room)  # compiled by now
+        make_calls(
+            self.pool, nothing, no_ids, no_ids.copy(), self._last, self._room
+        )  # compiled by now
 
     def feed(self, chunk: Chunk) -> None:
         """Make the calls of a resolved chunk.

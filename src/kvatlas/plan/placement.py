@@ -83,9 +83,7 @@ def open_loop(
         outputs_identified=False,
     )
     longest = int(workload.prompt_tokens.max(initial=1))
-    alone = config.with_(
-        max_num_seqs=1, max_num_batched_tokens=longest, max_model_len=longest + 2
-    )
+    alone = config.with_(max_num_seqs=1, max_num_batched_tokens=longest, max_model_len=longest + 2)
     return inputs, alone, DriveConfig(queue_depth=1)
 
 

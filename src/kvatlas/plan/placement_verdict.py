@@ -63,9 +63,11 @@ def _of_one(rows: Sequence[PlacementRow], where: str) -> list[str]:
         ]
     said = []
     if same is not None and same.times_fewer(queue) >= WORTH_TIMES:
-        said.append(f"{where}{_praise(queue, same)}, with exactly the same hits{_cost(queue, same)}.")
+        said.append(
+            f"{where}{_praise(queue, same)}, with exactly the same hits{_cost(queue, same)}."
+        )
     if best is not same:
-                said.append(
+        said.append(
             f"{where}{_praise(queue, best)}, at {_points(queue, best):+.3f} points of token hit rate"
             f"{_cost(queue, best)}."
         )

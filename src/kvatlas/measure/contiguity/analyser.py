@@ -97,9 +97,7 @@ class Contiguity:
         if self.header.has_null:
             free[0] = False
         runs = run_set(free)
-        self._by_length[: runs.largest + 1] += np.bincount(
-            runs.lengths, minlength=runs.largest + 1
-        )
+        self._by_length[: runs.largest + 1] += np.bincount(runs.lengths, minlength=runs.largest + 1)
         empty = free & (blocks.key == NONE)
         whole = free.size // page * page
         pages = [
