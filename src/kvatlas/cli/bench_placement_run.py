@@ -1,7 +1,7 @@
 """`kvatlas bench placement`: what it does, from flags to reports.
 
-Owns: the order of things, the exit code. Leaves to others: the comparison (`kvatlas.plan.placement`)
-and its verdict, views (`kvatlas.report`).
+Owns: the order of things, the exit code. Leaves to others: the comparison and its verdict
+(`kvatlas.plan.placement`), views (`kvatlas.report`).
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from kvatlas.engine import DriveConfig, EngineConfig, Replay
 from kvatlas.engine.pool_calls import PoolCalls
 from kvatlas.engine.recorded import recording_header
+from kvatlas.errors import InvariantError
 from kvatlas.events import Chunk
 from kvatlas.events.resolve import Resolver
-from kvatlas.errors import InvariantError
 from kvatlas.jit import COMPILED
 from kvatlas.measure.contiguity import Contiguity
 from kvatlas.placement import PLACEMENTS, PlacementPolicy, placement_policy

@@ -34,16 +34,17 @@ def placement_verdict(
         said += _of_one(scheduler, "In the full scheduler: ")
     queue = open_loop[0]
     if len(open_loop) == 1:
+        blocks = runs_label(queue.measured.tables.mean("blocks"))
         said.append(
-            f"vLLM's queue leaves a request's {runs_label(queue.measured.tables.mean('blocks'))} blocks "
-            f"in {runs_label(queue.runs_per_request)} runs; no other policy was tried."
+            f"vLLM's queue leaves a request's {blocks} blocks in "
+            f"{runs_label(queue.runs_per_request)} runs; no other policy was tried."
         )
     any_order = queue.measured.tables.mean("any_order_runs")
     if any_order * WORTH_TIMES <= queue.runs_per_request:
         said.append(
             "Much of the queue's disorder is order alone: a copy that takes a request's blocks by "
-            f"ascending id needs {runs_label(any_order)} descriptors under the queue already, where one "
-            f"in the table's order needs {runs_label(queue.runs_per_request)}."
+            f"ascending id needs {runs_label(any_order)} descriptors under the queue already, where "
+            f"one in the table's order needs {runs_label(queue.runs_per_request)}."
         )
     return (*said, _HONEST)
 
@@ -58,8 +59,9 @@ def _of_one(rows: Sequence[PlacementRow], where: str) -> list[str]:
     best = min(near, key=lambda row: row.runs_per_request, default=None)
     if best is None or best.times_fewer(queue) < WORTH_TIMES:
         return [
-            f"{where}stay on the queue, whose tables have {runs_label(queue.runs_per_request)} runs; no "
-            f"policy here has {WORTH_TIMES:g} times fewer at {WITHIN_POINTS:g} points or less."
+            f"{where}stay on the queue, whose tables have {runs_label(queue.runs_per_request)} "
+            f"runs; no policy here has {WORTH_TIMES:g} times fewer at {WITHIN_POINTS:g} points of "
+            "token hit rate or less."
         ]
     said = []
     if same is not None and same.times_fewer(queue) >= WORTH_TIMES:
@@ -68,16 +70,16 @@ def _of_one(rows: Sequence[PlacementRow], where: str) -> list[str]:
         )
     if best is not same:
         said.append(
-            f"{where}{_praise(queue, best)}, at {_points(queue, best):+.3f} points of token hit rate"
-            f"{_cost(queue, best)}."
+            f"{where}{_praise(queue, best)}, at {_points(queue, best):+.3f} points of token hit "
+            f"rate{_cost(queue, best)}."
         )
     return said
 
 
 def _praise(queue: PlacementRow, row: PlacementRow) -> str:
     return (
-        f"{row.title} has {row.times_fewer(queue):.1f} times fewer runs per request than vLLM's queue "
-        f"({runs_label(queue.runs_per_request)} to {runs_label(row.runs_per_request)})"
+        f"{row.title} has {row.times_fewer(queue):.1f} times fewer runs per request than vLLM's "
+        f"queue ({runs_label(queue.runs_per_request)} to {runs_label(row.runs_per_request)})"
     )
 
 

@@ -41,11 +41,13 @@ def make_calls(pool: Pool, rows: Records, ids: I32, got: I32, last: I32, room: I
             _cache(pool, rows, ids, at)
         elif event == schema.FREED:
             stop = _free(pool, rows, ids, at, room)
-        elif event == schema.RESET or event == schema.MOVED:
-            return at
-        elif event == schema.EVICTED and row.cause != schema.BY_ALLOCATION:
-            return at
-        elif event == schema.SWAPPED_IN or event == schema.SWAPPED_OUT:
+        elif (
+            event == schema.RESET
+            or event == schema.MOVED
+            or (event == schema.EVICTED and row.cause != schema.BY_ALLOCATION)
+            or event == schema.SWAPPED_IN
+            or event == schema.SWAPPED_OUT
+        ):
             return at
         at = stop
     return NONE

@@ -16,9 +16,9 @@ from kvatlas.events.state import PoolState
 from kvatlas.measure.contiguity._ends_kernel import END, read_ends
 from kvatlas.measure.contiguity.result import ContiguityResult, FreeRuns, TableEnds
 from kvatlas.measure.feeding import writable
-from kvatlas.measure.fragmentation._words_kernel import ORDERS
 from kvatlas.measure.fragmentation.layout import run_set
 from kvatlas.records import records
+from kvatlas.runs._words_kernel import ORDERS
 
 __all__ = ["Contiguity"]
 
