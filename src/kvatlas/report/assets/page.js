@@ -203,7 +203,8 @@ const countScale = (noun) => {
   return {
     unitAt: 0.88,
     describe({blocks: all, blockSize, bytesPerBlock}, i) {
-      const said = [all[i].toLocaleString('en') + ' ' + noun];
+      const one = all[i] === 1 ? noun.slice(0, -1) : noun;
+      const said = [all[i].toLocaleString('en') + ' ' + one];
       if (noun === 'blocks') said.push(blocks(all[i] * blockSize) + ' tokens');
       if (bytesPerBlock) said.push(bytes(all[i] * bytesPerBlock));
       return said.join(' · ');
