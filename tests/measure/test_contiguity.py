@@ -234,4 +234,4 @@ def test_numbers_below_one_are_refused(name: str) -> None:
 
     made = record(small_workload(1), EngineConfig(num_blocks=400, block_size=4))
     with pytest.raises(InputError, match=name):
-        Contiguity(made.header, **{name: 0})  # type: ignore[arg-type]
+        Contiguity(made.header, **{name: 0})
