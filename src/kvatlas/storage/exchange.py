@@ -136,4 +136,6 @@ def as_memory(memory: Memory, rows: Any, field: str) -> Any:
         contiguous, rows = rows.is_contiguous(), rows.numpy()
     if not contiguous:
         raise InputError("a buffer with gaps, or a read-only one", field=field, remedy="copy it")
+    if isinstance(memory, HostMemory) and np.may_share_memory(rows, memory.bytes):
+        raise InputError("a buffer in the pool's own memory", field=field, remedy="copy it")
     return rows

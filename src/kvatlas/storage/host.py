@@ -33,7 +33,7 @@ class HostMemory:
         size = placed.num_blocks * placed.shape.bytes_per_block
         try:
             whole = np.zeros(size + ALIGNMENT_BYTES, np.uint8)
-        except MemoryError:
+        except (MemoryError, OverflowError, ValueError):
             raise InputError(
                 "no memory for so many blocks",
                 field="num_blocks",
