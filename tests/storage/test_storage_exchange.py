@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from naive_storage import Naive
 
 from kvatlas.storage import LAYOUTS, KVCacheMemoryPool
 
-SHAPE = {"num_layers": 3, "block_size": 4, "kv_heads": 2, "head_size": 6}
+SHAPE: dict[str, Any] = {"num_layers": 3, "block_size": 4, "kv_heads": 2, "head_size": 6}
 
 
 @pytest.mark.parametrize("target_layout", LAYOUTS)

@@ -1,4 +1,4 @@
-"""Bad input is one line that says what, where, the value and the remedy; nothing has changed then."""
+"""Bad input is one line: what, where, the value, the remedy; and nothing has changed."""
 
 from __future__ import annotations
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kvatlas.storage import LAYOUTS, KVCacheMemoryPool, host, threads
 
 BLOCKS = 700
 
 
-def numbered(layout: str, shape: dict[str, int]) -> KVCacheMemoryPool:
+def numbered(layout: str, shape: dict[str, Any]) -> KVCacheMemoryPool:
     """Return a pool whose every number is its own."""
     pool = KVCacheMemoryPool(BLOCKS, **shape, layout=layout)
     for layer, view in enumerate(pool.layers):
@@ -34,7 +36,7 @@ def numbered(layout: str, shape: dict[str, int]) -> KVCacheMemoryPool:
 )
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_large_operations(
-    layout: str, shape: dict[str, int], workers: int, monkeypatch: pytest.MonkeyPatch
+    layout: str, shape: dict[str, Any], workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # GIVEN a pool of some ten MiB, and a number of threads
     monkeypatch.setattr(threads, "num_threads", lambda: workers)
@@ -46,7 +48,7 @@ def test_large_operations(
     order = rng.permutation(BLOCKS)
     wanted = [layer.copy() for layer in pool.layers]
 
-    def both(sources: np.ndarray, targets: np.ndarray) -> None:  # type: ignore[type-arg]
+    def both(sources: NDArray[Any], targets: NDArray[Any]) -> None:
         for layer in wanted:
             layer[targets] = layer[sources]
 
@@ -112,7 +114,7 @@ def test_an_error_in_a_thread_is_raised_after_all_have_ended() -> None:
 
 def test_two_pools_in_two_threads() -> None:
     # GIVEN two pools WHEN each is moved in a thread of its own THEN neither disturbs the other
-    shape = {"num_layers": 2, "block_size": 4, "kv_heads": 2, "head_size": 64}
+    shape: dict[str, Any] = {"num_layers": 2, "block_size": 4, "kv_heads": 2, "head_size": 64}
     pools = [numbered("block", shape) for _ in range(2)]
     wanted = [layer.copy() for layer in pools[0].layers]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 from naive_storage import Naive, random_operation
 
 from kvatlas.storage import LAYOUTS, KVCacheMemoryPool
 
-SHAPES = (
+SHAPES: tuple[dict[str, Any], ...] = (
     {"num_layers": 3, "block_size": 4, "kv_heads": 2, "head_size": 8, "dtype": "float32"},
     {"num_layers": 1, "block_size": 1, "kv_heads": 1, "head_size": 1, "dtype": "float16"},
     {"num_layers": 2, "block_size": 3, "kv_heads": 5, "head_size": 7, "dtype": "fp16"},
@@ -51,7 +52,7 @@ def test_views_share_the_memory(layout: str) -> None:
 
 def test_bytes_are_counted_to_the_last() -> None:
     # GIVEN a pool of 96-byte blocks that zeroes on free
-    sizes = {"num_layers": 1, "block_size": 3, "kv_heads": 2, "head_size": 2}
+    sizes: dict[str, Any] = {"num_layers": 1, "block_size": 3, "kv_heads": 2, "head_size": 2}
     pool = KVCacheMemoryPool(10, **sizes, zero_on_free=True)
     other = KVCacheMemoryPool(4, **sizes, layout="head")
     size = pool.bytes_per_block
