@@ -48,11 +48,11 @@ def copy_to(source: Memory, target: Memory, sources: Ids, targets: Ids) -> None:
     for first in range(0, len(sources), step):
         part = slice(first, first + step)
         rows = rows_on_host(source, sources[part])
-        placed = source.placed.rows(len(rows))
+        placed = source.placed.rows
         if isinstance(target, HostMemory):
             target.scatter(targets[part], rows, placed)
         else:
-            own = target.placed.rows(len(rows))
+            own = target.placed.rows
             if own.axes != placed.axes:
                 rows = _reordered(rows, placed, own)
             target.scatter(
@@ -76,8 +76,7 @@ def rows_on_host(memory: Memory, ids: Ids) -> NDArray[np.uint8]:
 
 def in_order(rows: NDArray[np.uint8], placed: Placed) -> NDArray[np.uint8]:
     """Return rows with their bytes in the order layer, keys and values, slot, head, number."""
-    own = placed.rows(len(rows))
-    wanted = Placed(placed.shape, len(rows), ("block", *_ORDER))
+    own, wanted = placed.rows, Placed(placed.shape, 1, ("block", *_ORDER))
     return rows if own.axes == wanted.axes else _reordered(rows, own, wanted)
 
 

@@ -208,7 +208,7 @@ class KVCacheMemoryPool:
         rows = exchange.as_memory(
             self.memory, exchange.require_rows(buffer, len(ids), self.bytes_per_block), "buffer"
         )
-        self.memory.scatter(ids, rows, self.placed.rows(len(ids)))
+        self.memory.scatter(ids, rows, self.placed.rows)
         self._count(scattered_blocks=len(ids))
 
     def free(self, block_ids: IdsLike) -> None:
