@@ -1,4 +1,4 @@
-"""How fast blocks are copied, moved, gathered and scattered, as a share of memcpy.
+"""How fast blocks are copied, moved, gathered, scattered and digested, as a share of memcpy.
 
 `python -m benchmarks.copies MIB REPEATS [torch|cuda]` prints the figures of one backend as JSON:
 the interpreter that has torch is another one. One round measures everything once, memcpy first, and
@@ -166,6 +166,7 @@ def _operations(
         "shift": lambda: pool.move(low + per_run, low),
         "gather": lambda: pool.gather(froms, out=rows),
         "scatter": lambda: pool.scatter(tos, rows),
+        "digest": lambda: pool.digest(froms),
         "indexing": indexing,
     }
 

@@ -10,7 +10,7 @@ from benchmarks.copies import Copies, CopyRow
 from benchmarks.show import titled
 from kvatlas.units import format_bytes
 
-_OPERATIONS = ("copy", "permute", "shift", "gather", "scatter", "indexing")
+_OPERATIONS = ("copy", "permute", "shift", "gather", "scatter", "digest", "indexing")
 
 
 def copies_tables(found: Copies) -> list[Table]:
@@ -41,6 +41,7 @@ def _table(what: str, indexing: str, rows: Sequence[CopyRow]) -> Table:
         "move, shifted",
         "gather",
         "scatter",
+        "digest",
         indexing,
     )
     for row in rows:

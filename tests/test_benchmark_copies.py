@@ -8,7 +8,7 @@ import pytest
 from benchmarks.__main__ import main, parse
 from benchmarks.copies import BLOCKS_PER_RUN, SHAPES
 
-OPERATIONS = {"copy", "permute", "shift", "gather", "scatter", "indexing"}
+OPERATIONS = {"copy", "permute", "shift", "gather", "scatter", "digest", "indexing"}
 
 
 def test_every_layout_has_every_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

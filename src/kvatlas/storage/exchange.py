@@ -74,10 +74,15 @@ def rows_on_host(memory: Memory, ids: Ids) -> NDArray[np.uint8]:
     return found
 
 
-def in_order(rows: NDArray[np.uint8], placed: Placed) -> NDArray[np.uint8]:
-    """Return rows with their bytes in the order layer, keys and values, slot, head, number."""
-    own, wanted = placed.rows, Placed(placed.shape, 1, ("block", *_ORDER))
-    return rows if own.axes == wanted.axes else _reordered(rows, own, wanted)
+def read_in_order(memory: Memory, ids: Ids, out: NDArray[np.uint8]) -> None:
+    """Fill rows with blocks, each in the order layer, keys and values, slot, head, number."""
+    wanted = Placed(memory.placed.shape, 1, ("block", *_ORDER))
+    numbers = np.arange(len(ids), dtype=np.int64)
+    if isinstance(memory, HostMemory):
+        copy_between(out, wanted, numbers, memory.bytes, memory.placed, ids)
+    else:
+        rows = rows_on_host(memory, ids)
+        copy_between(out, wanted, numbers, rows, memory.placed.rows, numbers)
 
 
 def _reordered(rows: NDArray[np.uint8], placed: Placed, wanted: Placed) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from kvatlas.storage.layouts import Placed, common_pieces, piece_offsets
 from kvatlas.storage.moves import Ids, Moves, by_source, ordered_runs, runs
 from kvatlas.units import format_bytes
 
-__all__ = ["HostMemory", "copy_between"]
+__all__ = ["HostMemory", "copy_between", "share"]
 
 ALIGNMENT_BYTES = 4096
 STREAM_FROM_BYTES = 8 * 2**20
@@ -75,7 +75,7 @@ class HostMemory:
             last_run = len(todo.lengths)
             copy_runs(where, where, size // pieces, todo, 0, last_run, first, last, address, stream)
 
-        _share(work, pieces, total)
+        share(work, pieces, total)
         return int((moves.cycle_targets == SCRATCH).sum()) * size
 
     def zero(self, ids: Ids) -> None:
@@ -87,7 +87,7 @@ class HostMemory:
         def work(first: int, last: int) -> None:
             zero_runs(where, size // pieces, found.sources, found.lengths, first, last)
 
-        _share(work, pieces, len(ids) * size)
+        share(work, pieces, len(ids) * size)
 
     def gather(self, ids: Ids, out: Bytes) -> None:
         """Write blocks to the rows of `out` (n, bytes per block), in this layout's order."""
@@ -133,7 +133,7 @@ def _side(memory: Bytes, placed: Placed, pieces: tuple[str, ...]) -> Side:
     return side(memory.ctypes.data, piece_offsets(placed, pieces), placed.strides["block"])
 
 
-def _share(work: Callable[[int, int], None], items: int, total_bytes: int) -> None:
+def share(work: Callable[[int, int], None], items: int, total_bytes: int) -> None:
     """Share `items` of equal size out over the threads, where that pays."""
     if total_bytes < THREADS_FROM_BYTES:
         work(0, items)
