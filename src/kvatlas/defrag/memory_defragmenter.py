@@ -175,9 +175,8 @@ class MemoryDefragmenter:
 
     def _require_fresh(self, plan: Plan) -> None:
         blocks, moves = self.books.blocks(), plan.moves
-        overwritten = np.setdiff1d(moves.targets, moves.sources)
         touched: I64 = np.concatenate((moves.sources, moves.targets))
-        if not blocks.empty[overwritten].all() or blocks.pinned[touched].any():
+        if not blocks.empty[moves.overwritten()].all() or blocks.pinned[touched].any():
             raise InputError(
                 "the pool has changed since the plan was made", field="plan", remedy="plan again"
             )
