@@ -40,6 +40,12 @@ class KVCacheManager:
     def __init__(
         self, config: EngineConfig, *, max_num_requests: int = 4096, secret: bytes | None = None
     ) -> None:
+        if config.under_pressure:
+            raise InputError(
+                "the policies under pressure are the scheduler's",
+                field="config",
+                remedy="use Scheduler, or kvatlas.pressure beside your own",
+            )
         self.config = config
         self._rows = Rows(config, max_num_requests, secret)
         self._engine = self._rows.engine

@@ -23,6 +23,7 @@ from kvatlas.storage._bytes_kernel import (
 )
 
 I64 = NDArray[np.int64]
+_STREAM_FROM_BYTES = 8 * LINE_BYTES
 SCRATCH = -1
 """In place of a block: the one staged block of the move at hand."""
 
@@ -41,6 +42,7 @@ class Runs(NamedTuple):
     sources: I64  # (R,)
     targets: I64  # (R,)
     lengths: I64  # (R,)
+    levels: I64  # (R,) above 0 the run before has just read what this one overwrites
 
 
 @inlined
@@ -52,10 +54,17 @@ def _address(side: Side, piece: int, block: int, scratch: int, piece_bytes: int)
 
 @inlined
 def _copy(target: int, source: int, num_bytes: int, stream: bool) -> None:
-    if stream and target % LINE_BYTES == 0 and num_bytes % LINE_BYTES == 0:
-        stream_bytes(target, source, num_bytes)
-    else:
+    if not stream or num_bytes < _STREAM_FROM_BYTES:
         copy_bytes(target, source, num_bytes)
+        return
+    # [target, target + head) [whole lines) [tail)
+    head = -target % LINE_BYTES
+    tail = (num_bytes - head) % LINE_BYTES
+    if head > 0:
+        copy_bytes(target, source, head)
+    stream_bytes(target + head, source + head, num_bytes - head - tail)
+    if tail > 0:
+        copy_bytes(target + num_bytes - tail, source + num_bytes - tail, tail)
 
 
 @entry
@@ -75,6 +84,9 @@ def copy_runs(
 
     Each piece is copied in the order of the runs, so what a run reads may be what a later one
     overwrites; the two ends of one run do not overlap. Releases the GIL.
+
+    With `stream`, what nobody has just read is written past the caches; what the run before has
+    read is in the cache and costs less there.
     """
     if target.stride == piece_bytes and source.stride == piece_bytes:
         for piece in range(first_piece, last_piece):
@@ -83,7 +95,7 @@ def copy_runs(
                     _address(target, piece, runs.targets[run], scratch, piece_bytes),
                     _address(source, piece, runs.sources[run], scratch, piece_bytes),
                     runs.lengths[run] * piece_bytes,
-                    stream,
+                    stream and runs.levels[run] == 0,
                 )
     else:
         for run in range(first_run, last_run):
@@ -94,7 +106,7 @@ def copy_runs(
                         _address(target, piece, to, scratch, piece_bytes),
                         _address(source, piece, frm, scratch, piece_bytes),
                         piece_bytes,
-                        stream,
+                        stream and runs.levels[run] == 0,
                     )
     if stream:
         fence()

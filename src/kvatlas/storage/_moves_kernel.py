@@ -4,8 +4,9 @@ Owns: repeated ids, the depth of every move, the cycles, runs. Leaves to others:
 copying (`_copy_kernel`).
 
 A move's target may be another one's source; that other one must read first. The moves form chains
-and cycles. The *depth* of a move is how many moves must go before it, so all moves of one depth are
-independent of each other. In a cycle every move waits for another: one block is staged.
+and cycles. The *level* of a move is how many moves of its chain must go before it, so all moves of
+one level are independent of each other. In a cycle every move waits for another: one block is
+staged.
 """
 
 from __future__ import annotations
@@ -49,13 +50,16 @@ def first_shared(ids: I64, others: I64, marks: I64) -> int:
 
 
 @entry
-def order_moves(sources: I64, targets: I64, reads: I64, writes: I64, depth: I64, cycle: I64) -> int:
-    """Find the depth of each of n moves and list those that form cycles; return their number. O(n).
+def order_moves(
+    sources: I64, targets: I64, reads: I64, writes: I64, level: I64, chain: I64, cycle: I64
+) -> int:
+    """Find the level of each of n moves and list those that form cycles; return their number. O(n).
 
     Args:
         sources, targets: ids, each without repeats, and no move of a block to itself.
         reads, writes: per block, -1 before and after: the move that reads or writes it.
-        depth: (n,) out: moves that must go first; -1 in a cycle.
+        level: (n,) out: moves that must go first; -1 in a cycle.
+        chain: (n,) out: the source of its chain's first move.
         cycle: (n,) out: the moves of cycles, cycle after cycle: the first one's source is staged,
             the others go in this order, and the first one ends from the stage.
     """
@@ -63,18 +67,18 @@ def order_moves(sources: I64, targets: I64, reads: I64, writes: I64, depth: I64,
     for move in range(count):
         reads[sources[move]] = move
         writes[targets[move]] = move
-        depth[move] = NOBODY
+        level[move] = chain[move] = NOBODY
     for move in range(count):
         if reads[targets[move]] == NOBODY:
             at, before = move, 0
             while at != NOBODY:
-                depth[at] = before
+                level[at], chain[at] = before, sources[move]
                 before += 1
                 at = writes[sources[at]]
-    # Every move without a depth is on a cycle; `reads` marks those listed already.
+    # Every move without a level is on a cycle; `reads` marks those listed already.
     listed = 0
     for move in range(count):
-        if depth[move] == NOBODY and reads[sources[move]] != NOBODY:
+        if level[move] == NOBODY and reads[sources[move]] != NOBODY:
             at = move
             while reads[sources[at]] != NOBODY:
                 cycle[listed] = at
@@ -116,13 +120,14 @@ def staged_runs(
 def join_runs(
     sources: I64,
     targets: I64,
-    groups: I64,
+    levels: I64,
     most: int,
     out_sources: I64,
     out_targets: I64,
     out_lengths: I64,
+    out_levels: I64,
 ) -> int:
-    """Join neighbours whose ids both follow on, within a group; return the number of runs. O(n).
+    """Join neighbours of one level whose ids both follow on; return the number of runs. O(n).
 
     `most` blocks are joined at most, so that the work can be shared out.
     """
@@ -130,7 +135,7 @@ def join_runs(
     for index in range(sources.shape[0]):
         follows = (
             index > 0
-            and groups[index] == groups[index - 1]
+            and levels[index] == levels[index - 1]
             and sources[index] == sources[index - 1] + 1
             and targets[index] == targets[index - 1] + 1
             and out_lengths[runs - 1] < most
@@ -138,10 +143,7 @@ def join_runs(
         if follows:
             out_lengths[runs - 1] += 1
         else:
-            out_sources[runs], out_targets[runs], out_lengths[runs] = (
-                sources[index],
-                targets[index],
-                1,
-            )
+            out_sources[runs], out_targets[runs] = sources[index], targets[index]
+            out_lengths[runs], out_levels[runs] = 1, levels[index]
             runs += 1
     return runs

@@ -66,10 +66,7 @@ class DeviceMemory:
 
     def move(self, moves: Moves) -> int:
         """Carry out moves level by level; return the bytes that were staged for cycles."""
-        cuts = np.flatnonzero(np.diff(moves.levels)) + 1
-        for sources, targets in zip(
-            np.split(moves.sources, cuts), np.split(moves.targets, cuts), strict=True
-        ):
+        for sources, targets in moves.by_level():
             self.copy(sources, targets)
         if not len(moves.cycle_sources):
             return 0

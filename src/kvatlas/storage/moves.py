@@ -27,11 +27,11 @@ IdsLike = Sequence[int] | NDArray[Any]
 
 
 class Moves(NamedTuple):
-    """n moves that can go: level by level, those of one level in any order, cycles at the end.
+    """n moves in an order that can go: chain after chain, cycles at the end.
 
     Attributes:
-        sources, targets: (n,) ids, level after level.
-        levels: (n,) the level of each, rising.
+        sources, targets: (n,) ids.
+        levels: (n,) how many moves of its chain go before each; those of one level are independent.
         cycle_sources, cycle_targets: the moves of cycles, one after the other; -1 is the stage.
     """
 
@@ -44,7 +44,14 @@ class Moves(NamedTuple):
     @property
     def independent(self) -> bool:
         """Whether no move reads what another one overwrites."""
-        return not len(self.cycle_sources) and (not len(self.levels) or self.levels[-1] == 0)
+        return not len(self.cycle_sources) and not self.levels.any()
+
+    def by_level(self) -> list[tuple[Ids, Ids]]:
+        """Return sources and targets level by level, cycles left out."""
+        order = np.argsort(self.levels, kind="stable")
+        cuts = np.flatnonzero(np.diff(self.levels[order])) + 1
+        parts = (np.split(ids[order], cuts) for ids in (self.sources, self.targets))
+        return list(zip(*parts, strict=True))
 
 
 class IdBook:
@@ -99,14 +106,14 @@ class IdBook:
         """Order a partial permutation; moves of a block to itself are left out. O(n log n)."""
         kept = sources != targets
         sources, targets = sources[kept], targets[kept]
-        depth, cycle = np.empty((2, len(sources)), np.int64)
+        level, chain, cycle = np.empty((3, len(sources)), np.int64)
         reads, writes = self._marks
-        listed = int(order_moves(sources, targets, reads, writes, depth, cycle))
-        chained = np.flatnonzero(depth >= 0)
-        order = chained[np.lexsort((sources[chained], depth[chained]))]
+        listed = int(order_moves(sources, targets, reads, writes, level, chain, cycle))
+        chained = np.flatnonzero(level >= 0)
+        order = chained[np.lexsort((level[chained], chain[chained]))]
         staged = np.empty((2, 2 * listed), np.int64)
         count = int(staged_runs(sources, targets, cycle, listed, *staged))
-        return Moves(sources[order], targets[order], depth[order], *staged[:, :count])
+        return Moves(sources[order], targets[order], level[order], *staged[:, :count])
 
 
 def same_length(sources: Ids, targets: Ids) -> None:
@@ -132,7 +139,7 @@ def runs(sources: Ids, targets: Ids, *, levels: Ids | None = None, most: int = 2
     """Join neighbours of one level into runs of at most `most` blocks. O(n)."""
     if levels is None:
         levels = np.zeros(len(sources), np.int64)
-    found = np.empty((3, len(sources)), np.int64)
+    found = np.empty((4, len(sources)), np.int64)
     count = int(join_runs(sources, targets, levels, most, *found))
     return Runs(*(np.ascontiguousarray(row[:count]) for row in found))
 
@@ -145,4 +152,5 @@ def ordered_runs(moves: Moves) -> Runs:
         np.append(chains.sources, moves.cycle_sources),
         np.append(chains.targets, moves.cycle_targets),
         np.append(chains.lengths, ones),
+        np.append(chains.levels, ones),
     )
