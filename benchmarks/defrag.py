@@ -3,17 +3,18 @@
 Owns: the measurement. Leaves to others: the goals (`kvatlas.defrag`), tables.
 
 The trace is replayed to the moments asked for; there every goal is planned on the same pool, so
-that the figures are beside each other, and one of them is carried out, on the books alone: the bytes
-of a pool of this size fit no machine that this runs on, and what moving them takes is their number
-over the bandwidth of moves. In the end the decisions must be those of a replay in which nothing
-was moved.
+that the figures are beside each other, and one of them is carried out, on the books alone: what
+moving the bytes takes is their number over the bandwidth of moves. In the end the decisions must be
+those of a replay in which nothing was moved.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -24,18 +25,19 @@ from kvatlas.defrag import (
     FreeRun,
     Goal,
     MemoryDefragmenter,
-    Plan,
     ReleasePages,
 )
-from kvatlas.engine import EngineConfig, Replay
+from kvatlas.engine import DriveConfig, EngineConfig, Replay
 from kvatlas.storage import KVCacheMemoryPool
 from kvatlas.workload import Workload
 
-__all__ = ["Moment", "Planned", "move_bandwidth", "on_trace"]
+__all__ = ["CARRIED_OUT", "PAGE_BLOCKS", "Moment", "Planned", "move_bandwidth", "on_trace"]
 
 PAGE_BLOCKS = 32
 """Blocks behind 2 MiB where each layer has memory of its own: 16 tokens of Llama 3 8B take 64 KiB
 a layer (2 x 8 heads x 128 x 2 bytes a token)."""
+RUN_BLOCKS = 1024
+CARRIED_OUT = "all tables in one piece"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +90,20 @@ class Moment:
 
 
 def on_trace(
-    workload: Workload, num_blocks: int, shares: Sequence[float] = (0.25, 0.5, 0.75)
+    workload: Workload,
+    num_blocks: int,
+    arrivals: Literal["backlog", "timed"] = "backlog",
+    shares: Sequence[float] = (0.25, 0.5, 0.75),
 ) -> list[Moment]:
-    """Return the pool of a replay after these shares of its steps, and what each goal would do."""
+    """Return the pool of a replay after these shares of its steps, and what each goal would do.
+
+    At each moment `CARRIED_OUT` is carried out before the replay goes on.
+    """
     config = EngineConfig(num_blocks=num_blocks, block_size=16)
-    expected = Replay(workload, config).run()
+    drive = DriveConfig(arrivals=arrivals)
+    expected = Replay(workload, config, drive).run()
     steps = int(expected.decisions["steps"])
-    replay = Replay(workload, config)
+    replay = Replay(workload, config, drive)
     defragmenter = MemoryDefragmenter(replay)
     moments = []
     wanted = [round(share * steps) for share in shares]
@@ -102,22 +111,34 @@ def on_trace(
         if wanted and replay.steps >= wanted[0]:
             wanted.pop(0)
             moments.append(_look(defragmenter, replay, steps))
-    same = replay.result().decisions == expected.decisions
-    return [
-        Moment(*(getattr(each, name) for name in Moment.__slots__[:-1]), same) for each in moments
-    ]
+    result = replay.result()
+    same = result.decisions == expected.decisions and result.sums == expected.sums
+    return [dataclasses.replace(moment, same=same) for moment in moments]
 
 
 def _look(defragmenter: MemoryDefragmenter, replay: Replay, steps: int) -> Moment:
     before = defragmenter.detect()
-    planned = [_planned(defragmenter, name, goal) for name, goal in _goals(before)]
-    carried_out = next(
-        plan
-        for name, (plan, _) in zip(_NAMES, planned, strict=True)
-        if plan and name == "all tables"
-    )
+    planned, plans = [], {}
+    for name, goal in _goals(before).items():
+        began = time.perf_counter()
+        plan = defragmenter.plan(goal)
+        plan_s = time.perf_counter() - began
+        after = before if plan is None else plan.after
+        plans[name] = plan
+        planned.append(
+            Planned(
+                name=name,
+                copies=None if plan is None else plan.moves.count,
+                runs=after.table_runs,
+                largest=after.largest_free_run,
+                pages=after.free_pages(PAGE_BLOCKS),
+                plan_s=plan_s,
+            )
+        )
+    chosen = plans[CARRIED_OUT]
+    assert chosen is not None
     began = time.perf_counter()
-    defragmenter.run(carried_out, verify=False)
+    defragmenter.run(chosen, verify=False)
     run_s = time.perf_counter() - began
     defragmenter.books.check()
     return Moment(
@@ -131,43 +152,27 @@ def _look(defragmenter: MemoryDefragmenter, replay: Replay, steps: int) -> Momen
         runs=before.table_runs,
         largest=before.largest_free_run,
         pages=before.free_pages(PAGE_BLOCKS),
-        planned=tuple(each for _, each in planned),
+        planned=tuple(planned),
         run_s=run_s,
         same=False,
     )
 
 
-_NAMES = ("longest table", "all tables", "half the free pages", "a free run of 1,024", "compact")
-
-
-def _goals(condition: Condition) -> Iterator[tuple[str, Goal]]:
+def _goals(condition: Condition) -> dict[str, Goal]:
     tables = condition.layout.tables
     longest = int(tables.request[int(np.argmax(tables.blocks))])
     free = condition.cached_blocks + condition.empty_blocks
     already = condition.free_pages(PAGE_BLOCKS)
-    possible = free // PAGE_BLOCKS
-    yield _NAMES[0], ContiguousTables((longest,))
-    yield _NAMES[1], ContiguousTables()
-    yield _NAMES[2], ReleasePages(PAGE_BLOCKS, already + (possible - already) // 2)
-    yield _NAMES[3], FreeRun(1024)
-    yield _NAMES[4], Compact()
-
-
-def _planned(
-    defragmenter: MemoryDefragmenter, name: str, goal: Goal
-) -> tuple[Plan | None, Planned]:
-    began = time.perf_counter()
-    plan = defragmenter.plan(goal)
-    plan_s = time.perf_counter() - began
-    after = defragmenter.detect() if plan is None else plan.after
-    return plan, Planned(
-        name=name,
-        copies=None if plan is None else plan.moves.count,
-        runs=after.table_runs,
-        largest=after.largest_free_run,
-        pages=after.free_pages(PAGE_BLOCKS),
-        plan_s=plan_s,
-    )
+    return {
+        "the longest table in one piece": ContiguousTables((longest,)),
+        CARRIED_OUT: ContiguousTables(),
+        "half of the pages that could be free": ReleasePages(
+            PAGE_BLOCKS, already + (free // PAGE_BLOCKS - already) // 2
+        ),
+        "all pages that could be free": ReleasePages(PAGE_BLOCKS),
+        f"a free run of {RUN_BLOCKS:,} blocks": FreeRun(RUN_BLOCKS),
+        "one free run": Compact(),
+    }
 
 
 def move_bandwidth(block_bytes: int, blocks: int = 1_000, repeats: int = 5) -> float:

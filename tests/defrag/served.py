@@ -89,7 +89,9 @@ class Served:
                         self.seen += 1
 
 
-def storage_for(scheduler: Scheduler, **options: str) -> KVCacheMemoryPool:
+def storage_for(
+    scheduler: Scheduler, layout: str = "block", zero_on_free: bool = False
+) -> KVCacheMemoryPool:
     """Return memory for a scheduler's blocks."""
     config = scheduler.config
     return KVCacheMemoryPool(
@@ -98,5 +100,6 @@ def storage_for(scheduler: Scheduler, **options: str) -> KVCacheMemoryPool:
         block_size=max(spec.block_size for spec in config.groups),
         kv_heads=1,
         head_size=2,
-        **options,
+        layout=layout,
+        zero_on_free=zero_on_free,
     )

@@ -36,15 +36,14 @@ MOVED_FIGURES = ("fragmentation.",)
 
 def some_goal(rng: random.Random, num_blocks: int) -> Goal:
     keep = rng.random() < 0.3
-    return rng.choice(
-        [
-            ReleasePages(rng.randint(1, 8), keep_cached=keep),
-            FreeRun(rng.randint(1, num_blocks // 2), keep_cached=keep),
-            ContiguousTables(),
-            Compact(keep_cached=keep),
-            Compact(tables=True, keep_cached=keep),
-        ]
-    )
+    goals: list[Goal] = [
+        ReleasePages(rng.randint(1, 8), keep_cached=keep),
+        FreeRun(rng.randint(1, num_blocks // 2), keep_cached=keep),
+        ContiguousTables(),
+        Compact(keep_cached=keep),
+        Compact(tables=True, keep_cached=keep),
+    ]
+    return rng.choice(goals)
 
 
 @settings(max_examples=max(3, EXAMPLES // 2), deadline=None)

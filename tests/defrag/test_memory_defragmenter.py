@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from profiles_defrag import EXAMPLES
 from served import Served, storage_for
 from test_events import some_goal
@@ -255,8 +256,9 @@ class Forgetful:
     def move(self, source_ids: Any, target_ids: Any) -> None:
         self.values[target_ids] = 0
 
-    def digest(self, block_ids: Any) -> np.ndarray[Any, np.dtype[np.uint64]]:
-        return self.values[block_ids].copy()
+    def digest(self, block_ids: Any) -> NDArray[np.uint64]:
+        found: NDArray[np.uint64] = self.values[block_ids].copy()
+        return found
 
 
 def test_lost_bytes_are_found_out() -> None:
