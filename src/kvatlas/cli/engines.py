@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from kvatlas.cli.flag_names import naming_flags
+from kvatlas.cli.host_tier import host_settings
 from kvatlas.cli.pools import BLOCK_SIZES, PoolChoice, choose_pool
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.engine.replay import Replay
@@ -40,6 +41,7 @@ _INTEGERS = (
     "max_model_len",
     "queue_depth",
     "long_prefill_token_threshold",
+    "host_blocks",
 )
 _LARGEST = 2**31 - 1
 
@@ -136,6 +138,7 @@ def _vllm(
         async_scheduling=flags.async_scheduling,
         version=flags.engine_version or VLLM_VERSIONS[0],
         eviction_policy=flags.eviction,
+        **host_settings(flags, pool),
         **more,
     )
 
@@ -210,6 +213,13 @@ def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
         ("long_prefill_token_threshold", 0, "no such limit"),
         ("prefix_caching", True, "no switch for its prefix cache"),
         ("eviction", "lru", "one order of eviction"),
+        ("host_memory", None, "no host tier"),
+        ("host_blocks", 0, "no host tier"),
+        ("host_policy", "lru", "no host tier"),
+        ("host_write_back", "evict", "no host tier"),
+        ("host_bandwidth", None, "no host tier"),
+        ("host_block_bytes", None, "no host tier"),
+        ("swap", "auto", "no host tier"),
         ("async_scheduling", False, "no async scheduling"),
         ("max_model_len", 131072, "no limit on a request's length"),
     ):

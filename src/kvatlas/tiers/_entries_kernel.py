@@ -49,7 +49,7 @@ def reserve(store: Store, keys: I64, above: I64, first_depth: int, out: I32, fre
             for k in range(i - 1, -1, -1):
                 if fresh[k] == 0:
                     store_.unpin(store, int(out[k]))
-            return keys.shape[0] - 1 - i
+            return int(keys.shape[0] - 1 - i)
         out[i] = slot
     return int(keys.shape[0])
 

@@ -25,7 +25,7 @@ _MASK62 = 0x3FFFFFFFFFFFFFFF
 @inlined
 def find(store: Store, key: int) -> int:
     """Return the slot that holds `key`, NONE without; O(1) expected."""
-    return index_.find(store.index, store.keys, key)
+    return index_.find(store.places, store.keys, key)
 
 
 @kernel
@@ -44,7 +44,7 @@ def insert(store: Store, key: int, above: int, depth: int) -> int:
     record.depth = depth
     record.waits = 0
     store.keys[slot] = key
-    index_.add(store.index, store.keys, slot)
+    index_.add(store.places, store.keys, slot)
     info = store.info
     info.used += 1
     info.pinned += 1
@@ -91,7 +91,7 @@ def evict(store: Store) -> bool:
         return False
     _leave_ring(store, store.eviction, slot)
     _tell_removed(store, store.eviction, slot)
-    index_.take_out(store.index, store.keys, slot)
+    index_.take_out(store.places, store.keys, slot)
     store.slots[slot].newer = store.info.empty
     store.info.empty = slot + 1
     store.info.used -= 1
@@ -219,7 +219,7 @@ def tell_request(store: Store, eviction: Eviction | None) -> None:
 @inlined
 def _slot_above(store: Store, slot: int) -> int:
     above = int(store.above[slot])
-    return NONE if above == NONE else index_.find(store.index, store.keys, above)
+    return NONE if above == NONE else index_.find(store.places, store.keys, above)
 
 
 @inlined

@@ -103,9 +103,7 @@ class HostTier:
         above[1:] = asked[:-1]
         above[:1] = NONE if parent is None else parent
         slots, fresh = np.empty(asked.size, np.int32), np.empty(asked.size, np.int32)
-        first = asked.size - int(
-            entries.reserve(self._store, asked, above, depth, slots, fresh)
-        )
+        first = asked.size - int(entries.reserve(self._store, asked, above, depth, slots, fresh))
         return Reserved(first, slots[first:], fresh[first:].astype(bool))
 
     def acquire(self, keys: ArrayLike, *, used: bool = True) -> I32:
