@@ -7,6 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from kvatlas.engine.kernels.pressure_state import (
+    LENGTH,
+    LENGTH_BUCKETS,
+    LIMBO,
+    PRESSURE,
+    Pressure,
+)
 from kvatlas.engine.kernels.state import (
     ABSENT,
     BLOCK,
@@ -211,6 +218,31 @@ def make_config(config: EngineConfig, tokens_per_id: int) -> Record:
     )
 
 
+def make_pressure(config: EngineConfig) -> Pressure | None:
+    """Return the state of the policies under pressure, None when all of them are off."""
+    if not config.under_pressure:
+        return None
+    return Pressure(
+        info=one_record(
+            PRESSURE,
+            lazy_steps=config.lazy_free_steps,
+            protect=config.protect_waiting,
+            ahead_blocks=config.preallocate_blocks,
+            ahead_predicted=int(config.preallocate_predicted),
+            growth=config.admission_growth,
+        ),
+        limbo=records(_limbo_places(config) or 1, LIMBO),
+        watched=np.full(config.protect_waiting or 1, NONE, np.int64),
+        wanted=np.full(config.protect_waiting or 1, NONE, np.int64),
+        lengths=records(LENGTH_BUCKETS, LENGTH),
+    )
+
+
+def _limbo_places(config: EngineConfig) -> int:
+    """Return how many finished requests can keep their block tables at once."""
+    return config.max_num_seqs if config.lazy_free_steps else 0
+
+
 def make_engine(
     config: EngineConfig,
     requests: Records,
@@ -243,9 +275,11 @@ def make_engine(
     encoder = int(requests["encoder"].max(initial=0))
     smallest = min(spec.block_size for spec in config.groups)
     width = -(-max(tokens, encoder) // smallest) + 1
+    width += min(config.preallocate_blocks, config.num_blocks)
+    slots = seqs + _limbo_places(config)
     step_keys = config.max_num_batched_tokens // smallest + 2 * seqs + 16
     groups, units = make_groups(config)
-    tables = records((num_groups, seqs), TABLE)
+    tables = records((num_groups, slots), TABLE)
     tables["cached"][:] = NONE
     pool = make_pool(
         config.num_blocks,
@@ -265,19 +299,20 @@ def make_engine(
         config=make_config(config, tokens_per_id),
         groups=groups,
         units=units,
-        table=np.empty((num_groups, seqs, width), np.int32),
+        table=np.empty((num_groups, slots, width), np.int32),
         tables=tables,
         requests=requests,
         ids=ids,
         waiting=np.zeros(requests.shape[0] + 1, np.int64),
         running=np.zeros(seqs + 1, np.int64),
-        free_slots=np.arange(seqs, dtype=np.int64)[::-1].copy(),
-        queue=one_record(QUEUE_INFO, free_slots=seqs),
+        free_slots=np.arange(slots, dtype=np.int64)[::-1].copy(),
+        queue=one_record(QUEUE_INFO, free_slots=slots),
         hits=np.zeros((num_groups, width), np.int32),
         keys=np.zeros(max(width, 64), np.int64),
         step_keys=np.zeros((num_groups, step_keys), np.int64),
         scratch=records(num_groups, SCRATCH),
         seen=np.zeros(max(1, (num_keys or 0) if judged else 1), np.int32),
+        pressure=make_pressure(config),
     )
 
 

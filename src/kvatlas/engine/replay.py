@@ -123,6 +123,10 @@ class Replay:
         self._on_events = on_events
         self.engine = self.engine._replace(pool=self._logged_pool())
 
+    def flush_events(self) -> None:
+        """Hand what was logged since the last slice to the listener."""
+        self._drain()
+
     def run(self, on_progress: Callable[[Replay], None] | None = None) -> ReplayResult:
         """Run to the end and return the result; `on_progress` is called between slices.
 

@@ -15,6 +15,8 @@ from kvatlas.errors import InputError
 from kvatlas.eviction.registry import policy
 from kvatlas.tiers.build import SWAPS, WRITE_BACKS, require_policy
 
+_MOST_OF_A_POLICY = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class KVCacheSpec:
@@ -109,6 +111,13 @@ class EngineConfig:
             `never` nothing for preempted requests, which are computed again as in vLLM.
         host_bandwidth: bytes per second, either direction; 0: moving blocks takes no time.
         host_block_bytes: bytes of a block in all layers; 0 when nobody asked for bytes.
+        lazy_free_steps: steps that a finished request keeps its blocks unless somebody needs them;
+            this and the rest is not vLLM's, and off by default.
+        protect_waiting: of so many waiting requests, the hits are kept from eviction.
+        preallocate_blocks: blocks that a decoding request takes ahead while they are free.
+        preallocate_predicted: take them up to the predicted end of the output, not beyond.
+        admission_growth: share of the blocks by which what runs is predicted to grow that admission
+            leaves free, 0 to 1.
 
     Raises:
         InputError: a value that vLLM would refuse, or that this twin does not model.
@@ -137,6 +146,11 @@ class EngineConfig:
     swap: Literal["auto", "always", "never"] = "auto"
     host_bandwidth: float = 0.0
     host_block_bytes: int = 0
+    lazy_free_steps: int = 0
+    protect_waiting: int = 0
+    preallocate_blocks: int = 0
+    preallocate_predicted: bool = False
+    admission_growth: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least(self, 2, "num_blocks", "one block is the null block and holds no tokens")
@@ -162,8 +176,20 @@ class EngineConfig:
             )
         rules(self.version)
         policy(self.eviction_policy)
+        self._check_pressure()
         self._check_groups()
         self._check_host_tier()
+
+    @property
+    def under_pressure(self) -> bool:
+        """Whether any of the policies is on that vLLM does not have for when memory is short."""
+        return bool(
+            self.lazy_free_steps
+            or self.protect_waiting
+            or self.preallocate_blocks
+            or self.preallocate_predicted
+            or self.admission_growth
+        )
 
     @property
     def groups(self) -> tuple[KVCacheSpec, ...]:
@@ -255,6 +281,31 @@ class EngineConfig:
                 field="host_blocks",
                 value=self.host_blocks,
                 remedy="turn prefix caching on",
+            )
+
+    def _check_pressure(self) -> None:
+        for name in ("lazy_free_steps", "protect_waiting", "preallocate_blocks"):
+            _at_least(self, 0, name)
+            if getattr(self, name) > _MOST_OF_A_POLICY:
+                raise InputError(
+                    "too large to mean anything",
+                    field=name,
+                    value=getattr(self, name),
+                    remedy=f"at most {_MOST_OF_A_POLICY:,}",
+                )
+        if not (math.isfinite(self.admission_growth) and 0.0 <= self.admission_growth <= 1.0):
+            raise InputError(
+                "a share of the predicted growth",
+                field="admission_growth",
+                value=self.admission_growth,
+                remedy="give a number from 0 (off) to 1",
+            )
+        if self.protect_waiting and self.eviction_policy != "lru":
+            raise InputError(
+                "protects by the order of the free queue, which another eviction policy overrules",
+                field="protect_waiting",
+                value=self.protect_waiting,
+                remedy="use it with the eviction policy lru",
             )
 
     def _check_groups(self) -> None:

@@ -8,7 +8,7 @@ context parallelism.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import evicting, recording, tiering
+from kvatlas.engine.kernels import evicting, foresight, lazy, protecting, recording, tiering
 from kvatlas.engine.kernels import pool as pool_
 from kvatlas.engine.kernels.attention import num_skipped_tokens
 from kvatlas.engine.kernels.caching import cache_blocks
@@ -61,28 +61,37 @@ def allocate_slots(
         )
     if full_sequence_must_fit:
         tokens = min(requests[row].num_tokens, config.max_model_len)
-        need = watermark_blocks
-        for group in range(num_groups):
-            need += blocks_to_allocate(
-                engine, group, row, tokens, tokens, total_computed, with_hits, True
-            )
-        if need > engine.pool.info.free:
-            log.needed = need
-            return False
+        while True:
+            need = watermark_blocks
+            for group in range(num_groups):
+                need += blocks_to_allocate(
+                    engine, group, row, tokens, tokens, total_computed, with_hits, True
+                )
+            if need <= engine.pool.info.free:
+                break
+            if not lazy.hurry(engine, engine.pressure):
+                log.needed = need
+                return False
     main_tokens = total_computed + num_new_tokens
     tokens = min(main_tokens + config.num_lookahead_tokens, config.max_model_len)
     slot = int(requests[row].slot)
     processed = max(0, total_computed - requests[row].in_flight)
     if slot != NONE:
         remove_skipped(engine, row, processed)
-    need = watermark_blocks
-    for group in range(num_groups):
-        need += blocks_to_allocate(
-            engine, group, row, tokens, main_tokens, computed, with_hits, False
-        )
-    if need > engine.pool.info.free:
-        log.needed = need
-        return False
+    while True:
+        need = watermark_blocks
+        for group in range(num_groups):
+            need += blocks_to_allocate(
+                engine, group, row, tokens, main_tokens, computed, with_hits, False
+            )
+        if need <= engine.pool.info.free:
+            break
+        if not lazy.hurry(engine, engine.pressure):
+            log.needed = need
+            return False
+    if need > 0 and slot != NONE and num_new_tokens == 1 and computed >= requests[row].prompt:
+        tokens = foresight.tokens_ahead(engine, engine.pressure, row, tokens, main_tokens, need)
+    free_before = engine.pool.info.free
     if slot == NONE:
         slot = take_slot(engine, row)
         evicting.request_begins(engine.pool.eviction)
@@ -93,6 +102,7 @@ def allocate_slots(
     for group in range(num_groups):
         allocate_new(engine, group, row, tokens, main_tokens)
     tiering.adopt(engine, engine.pool.tier, slot, int(engine.scratch[0].num_hits))
+    protecting.removed(engine.pressure, free_before - engine.pool.info.free)
     if engine.pool.info.caching != 0:
         cache_blocks(engine, row, min(main_tokens, requests[row].num_tokens))
     requests[row].quiet_until = _quiet_until(engine, slot, processed)

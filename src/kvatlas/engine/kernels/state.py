@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.events._log_kernel import Log
 from kvatlas.eviction._state_kernel import Eviction
 from kvatlas.records import Record, Records, record_dtype
@@ -183,6 +184,7 @@ class Engine(NamedTuple):
     step_keys: I64  # (G, K) keys that Mamba groups cached in this step
     scratch: Records  # (G,) SCRATCH
     seen: I32  # (K,) per key, 1 + the row that cached it first, 0 for none; (1,) when not kept
+    pressure: Pressure | None = None  # what vLLM does not do when memory is short, None for nothing
 
 
 class Step(NamedTuple):
