@@ -17,7 +17,7 @@ import numpy as np
 from kvatlas.engine.kernels.state import I64, NONE, NULL_BLOCK, Engine, Pool
 from kvatlas.errors import InputError
 from kvatlas.eviction.relabel import relabel_eviction
-from kvatlas.tiers._state_kernel import Tier
+from kvatlas.tiers.relabel import relabel_tier
 
 __all__ = ["relabel_engine", "relabel_pool"]
 
@@ -30,8 +30,7 @@ def relabel_pool(pool: Pool, new_id: I64) -> None:
     For a bare pool; blocks that a request's table names go with `relabel_engine`.
 
     Args:
-        pool: changed in place: blocks, free queue, index, duplicates, eviction policy, and what the
-            tier below knows of blocks.
+        pool: changed in place: blocks, free queue, index, duplicates, eviction policy, host tier.
         new_id: (N,) a permutation of the ids that leaves the null block where it is.
 
     Raises:
@@ -49,7 +48,7 @@ def relabel_pool(pool: Pool, new_id: I64) -> None:
     if pool.eviction is not None:
         relabel_eviction(pool.eviction, new_id)
     if pool.tier is not None:
-        _relabel_tier(pool.tier, new_id)
+        relabel_tier(pool.tier, new_id)
 
 
 def relabel_engine(engine: Engine, new_id: I64) -> None:
@@ -71,15 +70,6 @@ def relabel_engine(engine: Engine, new_id: I64) -> None:
         for group, length in enumerate(engine.tables["length"][:, slot].tolist()):
             cells = engine.table[group, slot, :length]
             cells[:] = short[cells]
-
-
-def _relabel_tier(tier: Tier, new_id: I64) -> None:
-    """Let what the tier knows of each block's content follow it, and moves that wait."""
-    for column in (tier.above, tier.depth):
-        if column.shape[0] == new_id.size:
-            column[new_id] = column.copy()
-    waiting = tier.moves[: int(tier.info.moves), 1]
-    waiting[:] = new_id[waiting]
 
 
 def _require_permutation(new_id: I64, num_blocks: int) -> None:
