@@ -18,6 +18,7 @@ from kvatlas.engine.results import DriveConfig
 from kvatlas.engine.specs import (
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,
+    PRESSURE_POLICIES,
     EngineConfig,
     MambaSpec,
     SlidingWindowSpec,
@@ -136,6 +137,7 @@ def _vllm(
         async_scheduling=flags.async_scheduling,
         version=flags.engine_version or VLLM_VERSIONS[0],
         eviction_policy=flags.eviction,
+        **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
         **more,
     )
 
@@ -212,6 +214,7 @@ def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
         ("eviction", "lru", "one order of eviction"),
         ("async_scheduling", False, "no async scheduling"),
         ("max_model_len", 131072, "no limit on a request's length"),
+        *((name, 0, "no policies for short memory") for name in PRESSURE_POLICIES),
     ):
         if getattr(flags, name) != harmless:
             raise InputError(

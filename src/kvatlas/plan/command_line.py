@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from kvatlas.engine.specs import PRESSURE_POLICIES
 from kvatlas.units import format_bytes, parse_bytes
 
 __all__ = [
@@ -37,6 +38,7 @@ NANO_LACKS = {
     "prefix_caching": "no switch for its prefix cache",
     "eviction_policy": "one order of eviction",
     "async_scheduling": "no async scheduling",
+    **dict.fromkeys(PRESSURE_POLICIES, "no policies for short memory"),
 }
 """Settings that nano-vLLM does not have, in words."""
 
@@ -53,6 +55,7 @@ _DEFAULTS: dict[str, int | float | bool | str | None] = {
     "prefix_caching": True,
     "eviction_policy": "lru",
     "async_scheduling": False,
+    **PRESSURE_POLICIES,
     "arrivals": "backlog",
     "queue_depth": 256,
     "step_ms_base": 8.0,

@@ -41,10 +41,13 @@ _WHOLE = (
     "max_num_batched_tokens",
     "max_model_len",
     "long_prefill_token_threshold",
+    "lazy_free_steps",
+    "protect_waiting",
+    "preallocate_blocks",
     "queue_depth",
     "kv_memory_bytes",
 )
-_BEFORE_IT_WAS_SAID = {"eviction_policy": "lru"}  # what held in recordings older than a setting
+_BEFORE_IT_WAS_SAID = {"eviction_policy": "lru", **specs.PRESSURE_POLICIES}  # what held in recordings older than a setting
 _BOOKS_BYTES_PER_BLOCK = 104  # a record of 40 bytes, and up to four index slots of 16
 _BOOKS_SHARE = 0.5  # of the machine's memory: the workload and the run's own analysis need theirs
 _WINDOWED = (specs.SlidingWindowSpec, specs.ChunkedLocalAttentionSpec)
@@ -104,6 +107,7 @@ class Setup:
             async_scheduling=self["async_scheduling"],
             version=self["engine_version"],
             eviction_policy=self["eviction_policy"],
+            **{name: self[name] for name in specs.PRESSURE_POLICIES},
         )
 
     @property
