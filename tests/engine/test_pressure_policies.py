@@ -198,9 +198,7 @@ def test_lazy_blocks_come_back_when_said() -> None:
 
 @pytest.mark.parametrize("name", ["lfu", "sieve", "session-aware"])
 def test_lazy_goes_with_every_eviction_policy(name: str) -> None:
-    config = EngineConfig(
-        num_blocks=900, max_num_seqs=24, eviction_policy=name, lazy_free_steps=30
-    )
+    config = EngineConfig(num_blocks=900, max_num_seqs=24, eviction_policy=name, lazy_free_steps=30)
     replay = Replay(conversation(), config)
     for _ in replay.slices(max_steps=1000):
         replay.check()
@@ -269,7 +267,7 @@ def test_lengths_are_learnt_as_they_finish() -> None:
     outputs = workload.output_tokens.astype(np.int64)
     buckets = np.array([bucket(int(tokens)) for tokens in outputs])
     assert int(pressure.info.finished) == outputs.size
-    for at in range(0, int(buckets.max()) + 2):
+    for at in range(int(buckets.max()) + 2):
         longer = outputs[buckets > at]
         assert int(pressure.lengths[at].longer_count) == longer.size
         assert int(pressure.lengths[at].longer_tokens) == longer.sum()
@@ -301,7 +299,7 @@ def test_admission_by_growth_prevents_preemptions() -> None:
 
 @pytest.mark.parametrize("seed", range(max(3, EXAMPLES // 10)))
 def test_serving_decides_as_replay_with_policies(seed: int) -> None:
-    """GIVEN policies WHEN tokens are served through Scheduler THEN all counts equal the replay's."""
+    """GIVEN policies WHEN tokens go through Scheduler THEN all counts are the replay's."""
     rng = random.Random(seed)
     requests = make_requests(rng, 12 if EXAMPLES < 10 else 40)
     config = EngineConfig(

@@ -16,9 +16,9 @@ from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.engine.replay import Replay
 from kvatlas.engine.results import DriveConfig
 from kvatlas.engine.specs import (
+    PRESSURE_POLICIES,
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,
-    PRESSURE_POLICIES,
     EngineConfig,
     MambaSpec,
     SlidingWindowSpec,

@@ -47,7 +47,8 @@ _WHOLE = (
     "queue_depth",
     "kv_memory_bytes",
 )
-_BEFORE_IT_WAS_SAID = {"eviction_policy": "lru", **specs.PRESSURE_POLICIES}  # what held in recordings older than a setting
+# What held in recordings older than a setting.
+_BEFORE_IT_WAS_SAID = {"eviction_policy": "lru", **specs.PRESSURE_POLICIES}
 _BOOKS_BYTES_PER_BLOCK = 104  # a record of 40 bytes, and up to four index slots of 16
 _BOOKS_SHARE = 0.5  # of the machine's memory: the workload and the run's own analysis need theirs
 _WINDOWED = (specs.SlidingWindowSpec, specs.ChunkedLocalAttentionSpec)

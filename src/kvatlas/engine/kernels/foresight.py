@@ -87,11 +87,13 @@ def _tokens_ahead(
         return tokens
     more = 0
     for group in range(groups.shape[0]):
-        more += blocks_to_allocate(engine, group, row, most, main_tokens, main_tokens - 1, False, False)
+        more += blocks_to_allocate(
+            engine, group, row, most, main_tokens, main_tokens - 1, False, False
+        )
     if more > engine.pool.info.free:
         return tokens
     info.allocated_ahead += max(0, more - need)
-    return most
+    return int(most)
 
 
 @inlined

@@ -262,7 +262,7 @@ def lookup(engine: Engine, row: int, tokens: int, hit: int) -> None:
 
 @kernel
 def forget(log: Log, at: int) -> None:
-    """Take row `at` out again; what was freed since for somebody in need moves up. O(rows since)."""
+    """Take row `at` out again; the rows since, of blocks freed for it, move up; O(them)."""
     for i in range(at, log.info.used - 1):
         log.rows[i] = log.rows[i + 1]
     log.info.used -= 1

@@ -155,9 +155,7 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
         looked_up_at = int(log.info.used)
         if log.info.on != 0:
             recording.lookup(engine, row, num_tokens, hit)
-        if not manager.allocate_slots(
-            engine, row, new_tokens, hit, with_hits, must_fit, watermark
-        ):
+        if not manager.allocate_slots(engine, row, new_tokens, hit, with_hits, must_fit, watermark):
             totals.failed_waiting += 1
             foresight.refused(engine, engine.pressure, growth)
             step.info.refused_row = row
