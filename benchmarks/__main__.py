@@ -16,7 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import show, show_curves, show_recorder
+from benchmarks import show, show_arena, show_curves, show_recorder
+from benchmarks.arena import courses, needs, operations
 from benchmarks.curves import at_scale, curves, over_prefixes
 from benchmarks.eyes import listening, over_snapshots
 from benchmarks.machine import describe_machine
@@ -38,6 +39,7 @@ PARTS = (
     "eyes",
     "curves",
     "curve-at-scale",
+    "arena",
     "startup",
 )
 ON_REQUEST = ("policies", "recorder")
@@ -160,6 +162,14 @@ def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any
     if part == "curve-at-scale":
         large = at_scale(settings.scale_blocks)
         return large, [show_curves.at_scale_table(large)]
+    if part == "arena":
+        steps = 20 * settings.limit
+        timed = operations(_decades(min(100_000, settings.max_blocks)), steps=steps)
+        needed = [row for course in courses(trace, steps=steps) for row in needs(course)]
+        return {"operations": timed, "needs": needed}, [
+            show_arena.operations_table(timed),
+            show_arena.needs_table(needed),
+        ]
     if part == "policies":
         goals = [each for found in workloads() for each in goal(*found)]
         return goals, [show_curves.goal_table(goals)]

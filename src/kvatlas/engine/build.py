@@ -54,6 +54,8 @@ from kvatlas.events._log_kernel import Log, make_log
 from kvatlas.eviction.build import make_eviction
 from kvatlas.eviction.registry import EvictionPolicy, policy
 from kvatlas.records import Record, Records, one_record, records
+from kvatlas.tiers._state_kernel import Tier
+from kvatlas.tiers.build import make_store, make_tier
 
 _PAGE_BITS = 5
 
@@ -250,6 +252,7 @@ def make_engine(
     log: Log | None = None,
     num_keys: int | None = None,
     judged: bool = False,
+    ms_per_token: float = 0.0,
 ) -> Engine:
     """Return an engine with an empty pool and nobody waiting.
 
@@ -263,6 +266,7 @@ def make_engine(
         log: where to write down what happens; nowhere by default.
         num_keys: keys are below this number; None when they may be any.
         judged: keep who cached each key first, which needs `num_keys`.
+        ms_per_token: what computing a token again costs, where a host tier is weighed against it.
     """
     num_groups, seqs = len(config.groups), config.max_num_seqs
     tokens = min(longest_tokens + config.num_lookahead_tokens + 1, config.max_model_len + 1)
@@ -275,20 +279,21 @@ def make_engine(
     groups, units = make_groups(config)
     tables = records((num_groups, slots), TABLE)
     tables["cached"][:] = NONE
+    pool = make_pool(
+        config.num_blocks,
+        num_groups=num_groups,
+        caching=config.enable_prefix_caching,
+        prepend_unhashed=config.rule_set.prepend_unhashed,
+        log=log,
+        eviction=eviction_policy(config.eviction_policy),
+        linked=tuple(isinstance(spec, FullAttentionSpec) for spec in config.groups),
+        block_size=config.resolved_hash_block_size,
+        num_keys=num_keys,
+        num_requests=None if num_keys is None else requests.shape[0],
+        tail_span=max(1, tokens_per_id // config.resolved_hash_block_size),
+    )
     return Engine(
-        pool=make_pool(
-            config.num_blocks,
-            num_groups=num_groups,
-            caching=config.enable_prefix_caching,
-            prepend_unhashed=config.rule_set.prepend_unhashed,
-            log=log,
-            eviction=eviction_policy(config.eviction_policy),
-            linked=tuple(isinstance(spec, FullAttentionSpec) for spec in config.groups),
-            block_size=config.resolved_hash_block_size,
-            num_keys=num_keys,
-            num_requests=None if num_keys is None else requests.shape[0],
-            tail_span=max(1, tokens_per_id // config.resolved_hash_block_size),
-        ),
+        pool=pool._replace(tier=_make_host_tier(config, width, num_keys, ms_per_token)),
         config=make_config(config, tokens_per_id),
         groups=groups,
         units=units,
@@ -306,4 +311,27 @@ def make_engine(
         scratch=records(num_groups, SCRATCH),
         seen=np.zeros(max(1, (num_keys or 0) if judged else 1), np.int32),
         pressure=make_pressure(config),
+    )
+
+
+def _make_host_tier(
+    config: EngineConfig, width: int, num_keys: int | None, ms_per_token: float
+) -> Tier | None:
+    """Return the host tier that the settings ask for, None for none."""
+    if config.host_blocks == 0:
+        return None
+    store = make_store(
+        config.host_blocks,
+        config.host_policy,
+        block_size=config.resolved_hash_block_size,
+        num_keys=num_keys,
+    )
+    return make_tier(
+        store,
+        write_back=config.host_write_back,
+        swap=config.swap,
+        ms_per_block=config.host_ms_per_block,
+        ms_per_token=ms_per_token,
+        num_blocks=config.num_blocks,
+        width=width,
     )

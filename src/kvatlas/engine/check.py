@@ -11,6 +11,7 @@ from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.engine.kernels.state import NONE, NULL_BLOCK, RUNNING, Engine, Pool
 from kvatlas.errors import InvariantError
 from kvatlas.eviction.check import check_eviction
+from kvatlas.tiers.check import check_tier
 
 
 def _require(holds: bool, promise: str) -> None:
@@ -54,6 +55,8 @@ def check_pool(pool: Pool) -> None:
     _check_index(pool)
     if pool.eviction is not None:
         _check_policy(pool, queue)
+    if pool.tier is not None:
+        check_tier(pool.tier)
 
 
 def _check_policy(pool: Pool, queue: list[int]) -> None:

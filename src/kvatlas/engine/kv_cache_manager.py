@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kvatlas.engine.check import check_engine
 from kvatlas.engine.kernels import entries
-from kvatlas.engine.kernels.state import NONE, RUNNING, WAITING
+from kvatlas.engine.kernels.state import NONE, RUNNING, WAITING, Engine
 from kvatlas.engine.live_rows import Rows
 from kvatlas.engine.request import Request
 from kvatlas.engine.specs import CrossAttentionSpec, EngineConfig
@@ -50,6 +50,11 @@ class KVCacheManager:
         self._rows = Rows(config, max_num_requests, secret)
         self._engine = self._rows.engine
         self._watermark_blocks = int(config.watermark * config.num_blocks)
+
+    @property
+    def state(self) -> Engine:
+        """The engine behind this face: look, don't touch."""
+        return self._engine
 
     @property
     def usage(self) -> float:

@@ -24,6 +24,13 @@ class Rows:
     """
 
     def __init__(self, config: EngineConfig, max_num_requests: int, secret: bytes | None) -> None:
+        if config.host_blocks:
+            raise InputError(
+                "the host tier below an engine is a part of replays",
+                field="host_blocks",
+                value=config.host_blocks,
+                remedy="use kvatlas.tiers.SwapManager beside an engine of your own",
+            )
         self.hasher = BlockHasher(config.resolved_hash_block_size, secret)
         self._keys_per_row = config.max_model_len // self.hasher.block_size + 1
         self.engine: Engine = make_engine(

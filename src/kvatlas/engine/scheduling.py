@@ -21,6 +21,7 @@ from kvatlas.engine.kernels.state import (
     NONE,
     RUN_KIND,
     TOTALS,
+    Engine,
     Step,
 )
 from kvatlas.engine.live_rows import Rows
@@ -79,6 +80,11 @@ class Scheduler:
         self._finished = np.zeros(config.max_num_seqs, np.int64)
         self._in_flight: deque[Step] = deque()
         self._leaving: list[int] = []
+
+    @property
+    def state(self) -> Engine:
+        """The engine behind this face: look, don't touch."""
+        return self._engine
 
     def add_request(self, request: Request) -> None:
         """Let a request wait. Raises InputError for a duplicate id, a prompt too long, no row."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
 from kvatlas.errors import InputError
 from kvatlas.eviction.registry import policy
+from kvatlas.tiers.build import SWAPS, WRITE_BACKS, require_policy
 
 _MOST_OF_A_POLICY = 1_000_000
 PRESSURE_POLICIES: dict[str, int | float | bool] = {
@@ -109,6 +110,15 @@ class EngineConfig:
         version: whose rules, a key of `versions.VLLM_VERSIONS`.
         eviction_policy: who is evicted, a name of `kvatlas.eviction.POLICIES`; `lru` is vLLM's
             order.
+        host_blocks: blocks of a host tier below the device, 0 for none: what it holds extends a
+            prompt's hit, and is brought back.
+        host_policy: who leaves the host tier, a name of `kvatlas.tiers.TIER_POLICIES`.
+        host_write_back: when blocks are written there: `evict`, when they lose their content;
+            `free`, whenever a request gives them back; `preempt`, only when it is preempted.
+        swap: `always` brings back what is there; `auto` only what is not computed again sooner;
+            `never` nothing for preempted requests, which are computed again as in vLLM.
+        host_bandwidth: bytes per second, either direction; 0: moving blocks takes no time.
+        host_block_bytes: bytes of a block in all layers; 0 when nobody asked for bytes.
         lazy_free_steps: steps that a finished request keeps its blocks unless somebody needs them;
             this and the rest is not vLLM's, and off by default.
         protect_waiting: of so many waiting requests, the hits are kept from eviction.
@@ -138,6 +148,12 @@ class EngineConfig:
     prefix_cache_retention_interval: int | None = 0
     version: str = VLLM_VERSIONS[0]
     eviction_policy: str = "lru"
+    host_blocks: int = 0
+    host_policy: str = "lru"
+    host_write_back: Literal["evict", "free", "preempt"] = "evict"
+    swap: Literal["auto", "always", "never"] = "auto"
+    host_bandwidth: float = 0.0
+    host_block_bytes: int = 0
     lazy_free_steps: int = 0
     protect_waiting: int = 0
     preallocate_blocks: int = 0
@@ -170,6 +186,7 @@ class EngineConfig:
         policy(self.eviction_policy)
         self._check_pressure()
         self._check_groups()
+        self._check_host_tier()
 
     @property
     def under_pressure(self) -> bool:
@@ -209,6 +226,13 @@ class EngineConfig:
         """Tokens scheduled but not settled: one batch, two with async scheduling."""
         return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
 
+    @property
+    def host_ms_per_block(self) -> float:
+        """Milliseconds that a block takes to the host tier or back."""
+        if self.host_bandwidth == 0:
+            return 0.0
+        return self.host_block_bytes / self.host_bandwidth * 1e3
+
     def with_(self, **changes: Any) -> EngineConfig:
         """Return a copy with `changes`, validated again."""
         return replace(self, **changes)
@@ -217,6 +241,49 @@ class EngineConfig:
         return any(
             isinstance(spec, MambaSpec) and spec.mamba_cache_mode == mode for spec in self.groups
         )
+
+    def _check_host_tier(self) -> None:
+        for name in ("host_blocks", "host_bandwidth", "host_block_bytes"):
+            _at_least(self, 0, name)
+        for name, known in (("host_write_back", WRITE_BACKS), ("swap", SWAPS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(
+                    f"must be one of {', '.join(known)}",
+                    field=name,
+                    value=value,
+                )
+        require_policy(self.host_policy)
+        if not math.isfinite(self.host_bandwidth):
+            raise InputError(
+                "must be a number of bytes per second",
+                field="host_bandwidth",
+                value=self.host_bandwidth,
+                remedy="give 0 for no time at all",
+            )
+        if self.host_bandwidth > 0 and self.host_block_bytes == 0:
+            raise InputError(
+                "how long a block takes depends on its bytes",
+                field="host_bandwidth",
+                value=self.host_bandwidth,
+                remedy="give host_block_bytes too",
+            )
+        if self.host_blocks == 0:
+            return
+        if len(self.groups) != 1 or not isinstance(self.groups[0], FullAttentionSpec):
+            raise InputError(
+                "a host tier is modelled for one group of full attention",
+                field="host_blocks",
+                value=self.host_blocks,
+                remedy="leave it at 0 for this model",
+            )
+        if not self.enable_prefix_caching:
+            raise InputError(
+                "a host tier finds blocks by the keys of the prefix cache",
+                field="host_blocks",
+                value=self.host_blocks,
+                remedy="turn prefix caching on",
+            )
 
     def _check_pressure(self) -> None:
         for name in ("lazy_free_steps", "protect_waiting", "preallocate_blocks"):

@@ -10,7 +10,7 @@ Numba drops the rest when that is its type.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import prefix_index, recording
+from kvatlas.engine.kernels import prefix_index, recording, tiering
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Engine, Pool
 from kvatlas.events import schema
 from kvatlas.eviction import _hooks_kernel as hooks
@@ -63,6 +63,7 @@ def take_chosen(pool: Pool, eviction: Eviction | None, count: int, out: I32, sta
         taken.ref_count = 1
         blocks[taken.prev_free].next_free = taken.next_free
         blocks[taken.next_free].prev_free = taken.prev_free
+    tiering.lost(pool, pool.tier, out, start, start + count)
     if pool.log.info.on != 0:
         recording.evictions(pool, out, start, count)
     evicted = 0

@@ -7,7 +7,7 @@ Mirrors v1/core/block_pool.py and kv_cache_utils.FreeKVCacheBlockQueue of vLLM 0
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import evicting, prefix_index, recording
+from kvatlas.engine.kernels import evicting, prefix_index, recording, tiering
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
 from kvatlas.jit import inlined, kernel
 
@@ -21,6 +21,7 @@ def get_new_blocks(pool: Pool, count: int, out: I32, start: int) -> None:
     """
     if evicting.take_chosen(pool, pool.eviction, count, out, start):
         return
+    tiering.lost_from_queue(pool, pool.tier, count)
     blocks = pool.blocks
     sentinel = blocks.shape[0] - 1
     block = int(blocks[sentinel].next_free)

@@ -16,6 +16,7 @@ from kvatlas.engine.kernels import (
     protecting,
     queues,
     recording,
+    tiering,
 )
 from kvatlas.engine.kernels.caching import cache_blocks, new_step_starts
 from kvatlas.engine.kernels.lookup import find_longest_cache_hit
@@ -130,10 +131,11 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
             # always drained by the next schedule().
             break
         num_tokens = int(requests[row].num_tokens)
-        hit = 0
+        hit = on_device = 0
         if caching:
-            hit, uncached = find_longest_cache_hit(engine, row, num_tokens - 1)
-            requests[row].boundary = hit + uncached if uncached != 0 else 0
+            on_device, uncached = find_longest_cache_hit(engine, row, num_tokens - 1)
+            requests[row].boundary = on_device + uncached if uncached != 0 else 0
+            hit = tiering.extended(engine, engine.pool.tier, row, num_tokens - 1, on_device)
         with_hits = False
         if caching:
             for group in range(engine.groups.shape[0]):
@@ -146,6 +148,7 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
         if config.mamba_align_split != 0:
             new_tokens = align_chunk(engine, row, new_tokens, hit)
         if new_tokens == 0:
+            tiering.forget_found(engine.pool.tier)
             break
         watermark = config.watermark_blocks if engine.queue.num_running > 0 else 0
         growth = foresight.growth_blocks(engine, engine.pressure, row)
@@ -159,6 +162,7 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
             totals.failed_waiting += 1
             foresight.refused(engine, engine.pressure, growth)
             step.info.refused_row = row
+            tiering.forget_found(engine.pool.tier)
             if log.info.on != 0:
                 recording.forget(log, looked_up_at)  # it was in vain
                 later = recording.fitting_later(engine, watermark)
@@ -168,9 +172,11 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
             if requests[row].preemptions > 0:
                 totals.preempted_queries += num_tokens
                 totals.preempted_hits += hit
+                totals.preempted_restored += hit - on_device
             else:
                 totals.queries += num_tokens
                 totals.hits += hit
+                totals.restored += hit - on_device
                 if engine.seen.shape[0] > 1:
                     misses.judge(engine, totals, row, hit)
         queues.pop_first(engine)

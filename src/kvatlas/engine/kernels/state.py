@@ -22,6 +22,7 @@ from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.events._log_kernel import Log
 from kvatlas.eviction._state_kernel import Eviction
 from kvatlas.records import Record, Records, record_dtype
+from kvatlas.tiers._state_kernel import Tier
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -143,6 +144,8 @@ TOTALS = record_dtype(
     missed="i8",  # prompt tokens not found at first admissions
     missed_cold="i8",  # of these: nobody had them cached before
     missed_capacity="i8",  # of these: somebody had; the rest was never asked for
+    restored="i8",  # part of `hits`: brought back from the tier
+    preempted_restored="i8",  # part of `preempted_hits`
 )
 
 
@@ -158,6 +161,7 @@ class Pool(NamedTuple):
     info: Record  # POOL_INFO
     log: Log  # what happened, while somebody listens
     eviction: Eviction | None  # the policy that chooses what is evicted, None for the queue's order
+    tier: Tier | None = None  # where blocks go that leave the device, None for nowhere
 
 
 class Engine(NamedTuple):

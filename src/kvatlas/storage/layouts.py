@@ -1,0 +1,166 @@
+"""How the K/V of a block lies in memory: layouts by name, and where the pieces of a block are.
+
+Owns: the registry, the order of the axes, bytes of a block, pieces. Leaves to others: memory
+(`host`, `device`), views (`pool`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvatlas.errors import InputError
+
+__all__ = ["LAYOUTS", "BlockShape", "Layout", "Placed", "layout"]
+
+LOGICAL = ("block", "kv", "slot", "head", "dim")
+"""The axes of one layer as every layout shows them; `kv` is 0 for keys, 1 for values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One order of the axes, the slowest first.
+
+    Attributes:
+        name: what users type.
+        summary: one sentence.
+        source: which engine stores its cache so.
+        axes: `layer`, `block`, `kv`, `slot`, `head`, `dim`, each once.
+    """
+
+    name: str
+    summary: str
+    source: str
+    axes: tuple[str, ...]
+
+
+_ALL = (
+    Layout(
+        "block",
+        "a tensor per layer, in it a block's keys and then its values, slot by slot (NHD)",
+        "vLLM's Triton and CPU attention: (num_blocks, 2, block_size, num_kv_heads, head_size)",
+        ("layer", "block", "kv", "slot", "head", "dim"),
+    ),
+    Layout(
+        "head",
+        "as `block`, but a head's slots lie together (HND)",
+        "vLLM's FlashInfer with VLLM_KV_CACHE_LAYOUT=HND; TensorRT-LLM",
+        ("layer", "block", "kv", "head", "slot", "dim"),
+    ),
+    Layout(
+        "layer",
+        "a plane of keys and a plane of values per layer",
+        "vLLM's FlashAttention: (2, num_blocks, block_size, num_kv_heads, head_size)",
+        ("layer", "kv", "block", "slot", "head", "dim"),
+    ),
+    Layout(
+        "cross-layer",
+        "a block's keys and values of all layers in one span",
+        "vLLM's cross-layer blocks for KV connectors",
+        ("block", "layer", "kv", "slot", "head", "dim"),
+    ),
+)
+
+LAYOUTS: Mapping[str, Layout] = {each.name: each for each in _ALL}
+"""Every layout by name."""
+
+
+def layout(name: str) -> Layout:
+    """Return the layout of that name. Raises: InputError that lists those there are."""
+    found = LAYOUTS.get(name)
+    if found is None:
+        raise InputError(
+            "unknown layout", field="layout", value=name, remedy=f"use one of {', '.join(LAYOUTS)}"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """What one block holds: `block_size` slots of keys and values in every layer."""
+
+    num_layers: int
+    block_size: int
+    kv_heads: int
+    head_size: int
+    itemsize: int
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """The length of every axis but `block`."""
+        return {
+            "layer": self.num_layers,
+            "kv": 2,
+            "slot": self.block_size,
+            "head": self.kv_heads,
+            "dim": self.head_size,
+        }
+
+    @cached_property
+    def bytes_per_block(self) -> int:
+        """Layers x 2 x slots x heads x head size x bytes of a number."""
+        return prod(self.sizes.values()) * self.itemsize
+
+
+@dataclass(frozen=True)
+class Placed:
+    """`num_blocks` blocks of one shape, laid out along `axes` without gaps."""
+
+    shape: BlockShape
+    num_blocks: int
+    axes: tuple[str, ...]
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """The length of each axis, in their order."""
+        sizes = {**self.shape.sizes, "block": self.num_blocks}
+        return tuple(sizes[axis] for axis in self.axes)
+
+    @cached_property
+    def strides(self) -> Mapping[str, int]:
+        """Bytes from one index of an axis to the next."""
+        found, step = {}, self.shape.itemsize
+        for axis, length in zip(reversed(self.axes), reversed(self.lengths), strict=True):
+            found[axis] = step
+            step *= length
+        return found
+
+    @cached_property
+    def inner(self) -> tuple[str, ...]:
+        """The axes after `block`: one contiguous span of a block."""
+        return self.axes[self.axes.index("block") + 1 :]
+
+    @cached_property
+    def planes(self) -> tuple[str, ...]:
+        """The axes before `block`."""
+        return self.axes[: self.axes.index("block")]
+
+    def rows(self, count: int) -> Placed:
+        """Return `count` blocks each in one span, its bytes in this layout's order."""
+        return Placed(self.shape, count, ("block", *self.planes, *self.inner))
+
+    def offsets(self, axes: tuple[str, ...]) -> NDArray[np.int64]:
+        """Return where the pieces of block 0 begin: one per index of `axes`, the last fastest."""
+        found = np.zeros(1, np.int64)
+        for axis in axes:
+            steps = np.arange(self.shape.sizes[axis], dtype=np.int64) * self.strides[axis]
+            found = (found[:, None] + steps[None, :]).reshape(-1)
+        return found
+
+
+def common_pieces(one: Placed, other: Placed) -> tuple[str, ...]:
+    """Return the fewest axes to split a block along so that every piece is one span in both.
+
+    Of two equal layouts these are the axes before `block`; where only the order of slots and heads
+    differs a piece is one head of one slot.
+    """
+    first, second = (placed.planes + placed.inner for placed in (one, other))
+    split = max(len(one.planes), len(other.planes))
+    while first[split:] != second[split:]:
+        split += 1
+    return first[:split]
