@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kvatlas.engine.check import limbo_places
 from kvatlas.engine.kernels.state import I64, NONE, NULL_BLOCK, Engine, Pool
 from kvatlas.errors import InputError
 from kvatlas.eviction.relabel import relabel_eviction
@@ -59,7 +60,11 @@ def relabel_engine(engine: Engine, new_id: I64) -> None:
     """
     relabel_pool(engine.pool, new_id)
     short = new_id.astype(np.int32)
-    for slot in engine.requests["slot"][engine.requests["slot"] != NONE].tolist():
+    slots = engine.requests["slot"][engine.requests["slot"] != NONE].tolist()
+    if engine.pressure is not None:
+        # Finished requests whose blocks have not come back yet.
+        slots += engine.pressure.limbo["slot"][limbo_places(engine.pressure)].tolist()
+    for slot in slots:
         for group, length in enumerate(engine.tables["length"][:, slot].tolist()):
             cells = engine.table[group, slot, :length]
             cells[:] = short[cells]
