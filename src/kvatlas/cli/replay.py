@@ -29,7 +29,7 @@ __all__ = ["replay"]
 
 _ENGINE, _POOL, _SCHEDULER = "Engine", "Pool", "Scheduler"
 _CLOCK = "Arrivals and clock"
-_PRESSURE = "When memory is short (not vLLM's; kvatlas bench verdicts measures them)"
+_PRESSURE = "When memory is short (not vLLM's own)"
 
 
 def replay(
