@@ -138,7 +138,9 @@ def test_by_leaf_leaves_no_hole(policy: str) -> None:
             before = {key for key in range(70) if key in tier}
             tier.release(tier.reserve([key], parent=above, depth=_depth(key)).slots)
             for gone in before - {key for key in range(70) if key in tier}:
-                assert not {2 * gone + 1, 2 * gone + 2} & {k for k in range(70) if k in tier} - {key}
+                assert not {2 * gone + 1, 2 * gone + 2} & {k for k in range(70) if k in tier} - {
+                    key
+                }
 
 
 def test_large_and_fast() -> None:

@@ -138,6 +138,7 @@ def _vllm(
         version=flags.engine_version or VLLM_VERSIONS[0],
         eviction_policy=flags.eviction,
         **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
+        placement=flags.placement,
         **more,
     )
 
@@ -212,6 +213,7 @@ def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
         ("long_prefill_token_threshold", 0, "no such limit"),
         ("prefix_caching", True, "no switch for its prefix cache"),
         ("eviction", "lru", "one order of eviction"),
+        ("placement", "queue", "one order of its free blocks"),
         ("async_scheduling", False, "no async scheduling"),
         ("max_model_len", 131072, "no limit on a request's length"),
         *((name, 0, "no policies for short memory") for name in PRESSURE_POLICIES),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
 from kvatlas.errors import InputError
 from kvatlas.eviction.registry import policy
+from kvatlas.placement.registry import placement_policy
 from kvatlas.tiers.build import SWAPS, WRITE_BACKS, require_policy
 
 _MOST_OF_A_POLICY = 1_000_000
@@ -110,6 +111,8 @@ class EngineConfig:
         version: whose rules, a key of `versions.VLLM_VERSIONS`.
         eviction_policy: who is evicted, a name of `kvatlas.eviction.POLICIES`; `lru` is vLLM's
             order.
+        placement: which free block ids a request gets, a name of `kvatlas.placement.PLACEMENTS`;
+            `queue` is vLLM's order.
         host_blocks: blocks of a host tier below the device, 0 for none: what it holds extends a
             prompt's hit, and is brought back.
         host_policy: who leaves the host tier, a name of `kvatlas.tiers.TIER_POLICIES`.
@@ -148,6 +151,7 @@ class EngineConfig:
     prefix_cache_retention_interval: int | None = 0
     version: str = VLLM_VERSIONS[0]
     eviction_policy: str = "lru"
+    placement: str = "queue"
     host_blocks: int = 0
     host_policy: str = "lru"
     host_write_back: Literal["evict", "free", "preempt"] = "evict"
@@ -184,6 +188,7 @@ class EngineConfig:
             )
         rules(self.version)
         policy(self.eviction_policy)
+        placement_policy(self.placement, self.eviction_policy)
         self._check_pressure()
         self._check_groups()
         self._check_host_tier()

@@ -37,6 +37,7 @@ NANO_LACKS = {
     "long_prefill_token_threshold": "no limit on one prompt's tokens per step",
     "prefix_caching": "no switch for its prefix cache",
     "eviction_policy": "one order of eviction",
+    "placement": "one order of its free blocks",
     "async_scheduling": "no async scheduling",
     **dict.fromkeys(PRESSURE_POLICIES, "no policies for short memory"),
 }
@@ -54,6 +55,7 @@ _DEFAULTS: dict[str, int | float | bool | str | None] = {
     "long_prefill_token_threshold": 0,
     "prefix_caching": True,
     "eviction_policy": "lru",
+    "placement": "queue",
     "async_scheduling": False,
     **PRESSURE_POLICIES,
     "arrivals": "backlog",

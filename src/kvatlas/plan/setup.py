@@ -48,7 +48,11 @@ _WHOLE = (
     "kv_memory_bytes",
 )
 # What held in recordings older than a setting.
-_BEFORE_IT_WAS_SAID = {"eviction_policy": "lru", **specs.PRESSURE_POLICIES}
+_BEFORE_IT_WAS_SAID = {
+    "eviction_policy": "lru",
+    "placement": "queue",
+    **specs.PRESSURE_POLICIES,
+}
 _BOOKS_BYTES_PER_BLOCK = 104  # a record of 40 bytes, and up to four index slots of 16
 _BOOKS_SHARE = 0.5  # of the machine's memory: the workload and the run's own analysis need theirs
 _WINDOWED = (specs.SlidingWindowSpec, specs.ChunkedLocalAttentionSpec)
@@ -109,6 +113,7 @@ class Setup:
             version=self["engine_version"],
             eviction_policy=self["eviction_policy"],
             **{name: self[name] for name in specs.PRESSURE_POLICIES},
+            placement=self["placement"],
         )
 
     @property

@@ -278,7 +278,7 @@ class OOMHandler:
     def _is_contiguous(self, name: str) -> bool:
         for table in self.manager.get_block_ids(name):
             held = [block for block in table if block != NULL_BLOCK]
-            if held and held[-1] - held[0] + 1 != len(held) or sorted(held) != held:
+            if (held and held[-1] - held[0] + 1 != len(held)) or sorted(held) != held:
                 return False
         return True
 
