@@ -28,6 +28,8 @@ LINES = (
     "--max-num-seqs 7 --max-num-batched-tokens 1024 --max-model-len 4096",
     "--arrivals timed --step-ms-base 3.25 --step-ms-per-ktok 0.125 --block-like-vllm",
     "--queue-depth 9 --limit 40 --seed 3",
+    "--lazy-free-steps 4 --protect-waiting 8 --preallocate-blocks 2 --preallocate-predicted",
+    "--admission-growth 0.5",
     "--engine-version pre-42656",
     "--engine nano-vllm",
     "--engine nano-vllm --blocks 400 --block-size 512 --max-num-seqs 12",

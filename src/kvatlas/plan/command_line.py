@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from kvatlas.engine.specs import PRESSURE_POLICIES
 from kvatlas.units import format_bytes, parse_bytes
 
 __all__ = [
@@ -44,6 +45,7 @@ NANO_LACKS = {
     "host_block_bytes": "no host tier",
     "swap": "no host tier",
     "async_scheduling": "no async scheduling",
+    **dict.fromkeys(PRESSURE_POLICIES, "no policies for short memory"),
 }
 """Settings that nano-vLLM does not have, in words."""
 
@@ -67,6 +69,7 @@ _DEFAULTS: dict[str, int | float | bool | str | None] = {
     "host_block_bytes": None,
     "swap": "auto",
     "async_scheduling": False,
+    **PRESSURE_POLICIES,
     "arrivals": "backlog",
     "queue_depth": 256,
     "step_ms_base": 8.0,
