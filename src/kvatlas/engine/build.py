@@ -114,7 +114,9 @@ def make_pool(
             tail_span=tail_span,
             linked=linked or (True,) * num_groups,
         )
-    placer = None if placement is None else make_placement(placement, num_blocks)
+    placer = None
+    if placement is not None:
+        placer = make_placement(placement, num_blocks, np.arange(num_blocks) != NULL_BLOCK)
     return Pool(
         blocks=blocks,
         slots=slots,
