@@ -84,7 +84,7 @@ def _praise(queue: PlacementRow, row: PlacementRow) -> str:
 
 
 def _cost(queue: PlacementRow, row: PlacementRow) -> str:
-    return f", and costs {row.ns_per_block - queue.ns_per_block:+,.0f} ns per block"
+    return f", at {row.ns_per_block:,.0f} ns per block instead of {queue.ns_per_block:,.0f}"
 
 
 def _points(queue: PlacementRow, row: PlacementRow) -> float:
