@@ -18,6 +18,7 @@ PACKAGES = (
     "kvatlas.engine",
     "kvatlas.engine.nano",
     "kvatlas.events",
+    "kvatlas.llama",
     "kvatlas.measure",
     "kvatlas.measure.fragmentation",
     "kvatlas.model",
