@@ -23,7 +23,7 @@ CONTRACT_FLAGS = set(
     --no-reserve-full-isl --long-prefill-token-threshold --prefix-caching --no-prefix-caching
     --async-scheduling --no-async-scheduling --arrivals --queue-depth --step-ms-base
     --step-ms-per-ktok --limit --checksum --json --html --events --format --seed --block-like-vllm
-    --sort --last-block --tokens-per-id --identity-tokens --eviction
+    --sort --last-block --tokens-per-id --identity-tokens --eviction --placement
     """.split()  # noqa: SIM905
 )
 DECISIONS = [
@@ -114,6 +114,7 @@ def test_decides_as_the_library_does() -> None:
         (("--long-prefill-token-threshold", "256"), {"long_prefill_token_threshold": 256}),
         (("--no-prefix-caching",), {"prefix_caching": False}),
         (("--eviction", "sieve"), {"eviction_policy": "sieve"}),
+        (("--placement", "window:1.5"), {"placement": "window:1.5"}),
         (("--async-scheduling",), {"async_scheduling": True}),
         (("--arrivals", "timed"), {"arrivals": "timed"}),
         (("--queue-depth", "9"), {"queue_depth": 9}),

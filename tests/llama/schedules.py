@@ -19,6 +19,7 @@ from kvatlas.engine.kernels.state import NONE
 from kvatlas.engine.versions import VLLM_VERSIONS
 from kvatlas.eviction import POLICIES
 from kvatlas.llama import LlamaEngine, LlamaShape
+from kvatlas.placement import PLACEMENTS
 from kvatlas.storage import LAYOUTS, KVCacheMemoryPool
 
 Operation = Callable[["Schedule"], None]
@@ -30,6 +31,8 @@ def draw_config(rng: Random) -> EngineConfig:
     block_size = rng.choice([1, 2, 4, 8, 16])
     longest = 80 + MAX_OUTPUT  # tokens of the longest request
     least = -(-longest // block_size) + 2
+    eviction = rng.choice([*["lru"] * len(POLICIES), *POLICIES])
+    placements = [name for name, one in PLACEMENTS.items() if eviction == "lru" or one.any_eviction]
     return EngineConfig(
         num_blocks=rng.randrange(least, least + least // 2 + 2),
         block_size=block_size,
@@ -43,7 +46,8 @@ def draw_config(rng: Random) -> EngineConfig:
         enable_prefix_caching=rng.random() < 0.9,
         async_scheduling=rng.random() < 0.25,
         version=rng.choice(VLLM_VERSIONS),
-        eviction_policy=rng.choice([*["lru"] * len(POLICIES), *POLICIES]),
+        eviction_policy=eviction,
+        placement=rng.choice(placements),
         forget_uncomputed=True,
     )
 

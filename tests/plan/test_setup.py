@@ -117,6 +117,7 @@ def test_every_change_of_every_rule_can_be_typed(line: str) -> None:
         ("prefix_caching", False, "--no-prefix-caching"),
         ("async_scheduling", True, "--async-scheduling"),
         ("eviction_policy", "lfu", "--eviction lfu"),
+        ("placement", "sorted", "--placement sorted"),
         ("policy", "priority", "--policy priority"),
         ("max_num_seqs", 128, "--max-num-seqs 128"),
     ],

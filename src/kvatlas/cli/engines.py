@@ -136,6 +136,7 @@ def _vllm(
         async_scheduling=flags.async_scheduling,
         version=flags.engine_version or VLLM_VERSIONS[0],
         eviction_policy=flags.eviction,
+        placement=flags.placement,
         **more,
     )
 
@@ -210,6 +211,7 @@ def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
         ("long_prefill_token_threshold", 0, "no such limit"),
         ("prefix_caching", True, "no switch for its prefix cache"),
         ("eviction", "lru", "one order of eviction"),
+        ("placement", "queue", "one order of its free blocks"),
         ("async_scheduling", False, "no async scheduling"),
         ("max_model_len", 131072, "no limit on a request's length"),
     ):

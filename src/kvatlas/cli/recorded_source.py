@@ -32,6 +32,7 @@ _SETTINGS = {
     "block_size": "block_size",
     "prefix_caching": "prefix_caching",
     "eviction": "eviction_policy",
+    "placement": "placement",
     "max_num_seqs": "max_num_seqs",
     "max_num_batched_tokens": "max_num_batched_tokens",
     "max_model_len": "max_model_len",

@@ -109,6 +109,16 @@ def replay(
             metavar="NAME",
         ),
     ] = "lru",
+    placement: Annotated[
+        str,
+        option(
+            "--placement",
+            help="Which free blocks a request gets: queue, as in vLLM, sorted, window, or another "
+            "of kvatlas.placement.",
+            panel=_POOL,
+            metavar="NAME",
+        ),
+    ] = "queue",
     max_num_seqs: Annotated[
         int,
         option("--max-num-seqs", help="Requests that run at once.", panel=_SCHEDULER, metavar="N"),

@@ -26,6 +26,7 @@ class ReplayFlags:
     block_size: int | None
     prefix_caching: bool
     eviction: str
+    placement: str
     max_num_seqs: int
     max_num_batched_tokens: int
     max_model_len: int

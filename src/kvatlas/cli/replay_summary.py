@@ -88,6 +88,7 @@ def said_config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
         "long_prefill_token_threshold": flags.long_prefill_token_threshold,
         "prefix_caching": flags.prefix_caching,
         "eviction_policy": flags.eviction,
+        "placement": flags.placement,
         "async_scheduling": flags.async_scheduling,
         "arrivals": drive.arrivals,
         "queue_depth": drive.queue_depth,

@@ -11,6 +11,7 @@ from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.engine.kernels.state import NONE, NULL_BLOCK, RUNNING, Engine, Pool
 from kvatlas.errors import InvariantError
 from kvatlas.eviction.check import check_eviction
+from kvatlas.placement.check import check_placement
 from kvatlas.tiers.check import check_tier
 
 
@@ -57,6 +58,8 @@ def check_pool(pool: Pool) -> None:
         _check_policy(pool, queue)
     if pool.tier is not None:
         check_tier(pool.tier)
+    if pool.placement is not None:
+        check_placement(pool.placement)
 
 
 def _check_policy(pool: Pool, queue: list[int]) -> None:

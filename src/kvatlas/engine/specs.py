@@ -13,6 +13,7 @@ from typing import Any, Literal
 from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
 from kvatlas.errors import InputError
 from kvatlas.eviction.registry import policy
+from kvatlas.placement.registry import placement_policy
 from kvatlas.tiers.build import SWAPS, WRITE_BACKS, require_policy
 
 _MOST_OF_A_POLICY = 1_000_000
@@ -102,6 +103,8 @@ class EngineConfig:
         version: whose rules, a key of `versions.VLLM_VERSIONS`.
         eviction_policy: who is evicted, a name of `kvatlas.eviction.POLICIES`; `lru` is vLLM's
             order.
+        placement: which free block ids a request gets, a name of `kvatlas.placement.PLACEMENTS`;
+            `queue` is vLLM's order.
         forget_uncomputed: under the priority policy, a request that loses its blocks in the step
             that scheduled it takes the keys of what it did not compute along. vLLM 0.32 keeps them
             (False), so that a later request may hit blocks nobody has written.
@@ -143,6 +146,7 @@ class EngineConfig:
     prefix_cache_retention_interval: int | None = 0
     version: str = VLLM_VERSIONS[0]
     eviction_policy: str = "lru"
+    placement: str = "queue"
     forget_uncomputed: bool = False
     host_blocks: int = 0
     host_policy: str = "lru"
@@ -180,6 +184,7 @@ class EngineConfig:
             )
         rules(self.version)
         policy(self.eviction_policy)
+        placement_policy(self.placement, self.eviction_policy)
         self._check_pressure()
         self._check_groups()
         self._check_host_tier()

@@ -36,6 +36,7 @@ NANO_LACKS = {
     "long_prefill_token_threshold": "no limit on one prompt's tokens per step",
     "prefix_caching": "no switch for its prefix cache",
     "eviction_policy": "one order of eviction",
+    "placement": "one order of its free blocks",
     "async_scheduling": "no async scheduling",
 }
 """Settings that nano-vLLM does not have, in words."""
@@ -52,6 +53,7 @@ _DEFAULTS: dict[str, int | float | bool | str | None] = {
     "long_prefill_token_threshold": 0,
     "prefix_caching": True,
     "eviction_policy": "lru",
+    "placement": "queue",
     "async_scheduling": False,
     "arrivals": "backlog",
     "queue_depth": 256,

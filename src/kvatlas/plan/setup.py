@@ -44,7 +44,8 @@ _WHOLE = (
     "queue_depth",
     "kv_memory_bytes",
 )
-_BEFORE_IT_WAS_SAID = {"eviction_policy": "lru"}  # what held in recordings older than a setting
+# What held in recordings older than a setting.
+_BEFORE_IT_WAS_SAID = {"eviction_policy": "lru", "placement": "queue"}
 _BOOKS_BYTES_PER_BLOCK = 104  # a record of 40 bytes, and up to four index slots of 16
 _BOOKS_SHARE = 0.5  # of the machine's memory: the workload and the run's own analysis need theirs
 _WINDOWED = (specs.SlidingWindowSpec, specs.ChunkedLocalAttentionSpec)
@@ -104,6 +105,7 @@ class Setup:
             async_scheduling=self["async_scheduling"],
             version=self["engine_version"],
             eviction_policy=self["eviction_policy"],
+            placement=self["placement"],
         )
 
     @property

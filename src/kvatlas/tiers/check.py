@@ -8,7 +8,7 @@ from __future__ import annotations
 from kvatlas.errors import InvariantError
 from kvatlas.eviction.check import check_eviction
 from kvatlas.tiers import _index_kernel as index_
-from kvatlas.tiers._state_kernel import NONE, I32, I64, Store, Tier
+from kvatlas.tiers._state_kernel import I32, I64, NONE, Store, Tier
 from kvatlas.tiers.build import occupied, ring
 
 __all__ = ["check_store", "check_tier"]

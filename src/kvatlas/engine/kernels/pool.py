@@ -7,7 +7,7 @@ Mirrors v1/core/block_pool.py and kv_cache_utils.FreeKVCacheBlockQueue of vLLM 0
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import evicting, prefix_index, recording, tiering
+from kvatlas.engine.kernels import evicting, placing, prefix_index, recording, tiering
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
 from kvatlas.events import schema
 from kvatlas.jit import inlined, kernel
@@ -18,9 +18,12 @@ def get_new_blocks(pool: Pool, count: int, out: I32, start: int) -> None:
     """Pop `count` blocks from the head of the free queue into `out[start:]`; O(count).
 
     Popping is what evicts: each block loses the content it still held. The caller has checked that
-    `count` blocks are free. An eviction policy chooses otherwise among what is cached.
+    `count` blocks are free. An eviction policy chooses otherwise among what is cached, a placement
+    among what is free.
     """
     if evicting.take_chosen(pool, pool.eviction, count, out, start):
+        return
+    if placing.take_placed(pool, pool.placement, count, out, start):
         return
     tiering.lost_from_queue(pool, pool.tier, count)
     blocks = pool.blocks

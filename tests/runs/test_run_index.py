@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kvatlas.errors import InvariantError
 from kvatlas.jit import COMPILED
-from kvatlas.measure.fragmentation import RunIndex
+from kvatlas.runs import RunIndex
 
 EXAMPLES, STEPS = (100, 40) if COMPILED else (15, 15)
 

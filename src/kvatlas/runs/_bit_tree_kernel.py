@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.jit import inlined, kernel
-from kvatlas.measure.fragmentation._words_kernel import (
+from kvatlas.runs._words_kernel import (
     ALL,
     I64,
     ONE,
     U64,
     ZERO,
-    Word,
-    count_bits,
+    highest_bit,
     lowest_bit,
 )
 
@@ -54,11 +53,11 @@ def fill_tree(tree: BitTree, members: NDArray[np.bool_]) -> None:
 
 
 @inlined
-def highest_bit(word: Word) -> int:
-    """Return the position of the highest 1 of a word that has one."""
-    for shift in (1, 2, 4, 8, 16, 32):
-        word |= word >> np.uint64(shift)
-    return count_bits(word) - 1
+def holds(tree: BitTree, number: int) -> bool:
+    """Return whether a number from 0 on is a member; False beyond the tree's end."""
+    if number >> 6 >= tree.starts[1]:
+        return False
+    return bool((tree.words[number >> 6] >> np.uint64(number & 63)) & ONE != ZERO)
 
 
 @kernel
@@ -132,4 +131,16 @@ def highest(tree: BitTree) -> int:
         if word == ZERO:
             return -1
         at = at * 64 + highest_bit(word)
+    return at
+
+
+@kernel
+def lowest(tree: BitTree) -> int:
+    """Return the lowest member, -1 without."""
+    at = 0
+    for level in range(tree.starts.shape[0] - 2, -1, -1):
+        word = tree.words[tree.starts[level] + at]
+        if word == ZERO:
+            return -1
+        at = at * 64 + lowest_bit(word)
     return at

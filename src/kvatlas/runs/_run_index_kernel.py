@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.jit import entry, kernel
-from kvatlas.measure.fragmentation._bit_tree_kernel import (
+from kvatlas.runs._bit_tree_kernel import (
     BitTree,
     higher,
     highest,
@@ -21,7 +21,7 @@ from kvatlas.measure.fragmentation._bit_tree_kernel import (
     put,
     take,
 )
-from kvatlas.measure.fragmentation._words_kernel import ONE, ZERO, Lengths, add_run
+from kvatlas.runs._words_kernel import ONE, ZERO, Lengths, add_run
 
 I32 = NDArray[np.int32]
 
