@@ -19,6 +19,7 @@ PACKAGES = (
     "kvatlas.engine",
     "kvatlas.engine.nano",
     "kvatlas.events",
+    "kvatlas.llama",
     "kvatlas.measure",
     "kvatlas.measure.fragmentation",
     "kvatlas.model",

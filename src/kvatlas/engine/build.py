@@ -224,6 +224,7 @@ def make_config(config: EngineConfig, tokens_per_id: int) -> Record:
         watermark_blocks=int(config.watermark * config.num_blocks),
         num_lookahead_tokens=config.num_lookahead_tokens,
         long_prefill_token_threshold=config.long_prefill_token_threshold,
+        forget_uncomputed=int(config.forget_uncomputed),
         reserve_full_isl=int(config.scheduler_reserve_full_isl),
         priority_policy=int(config.policy == "priority"),
         async_scheduling=int(config.async_scheduling),
