@@ -148,6 +148,17 @@ def policies() -> str:
     return "\n".join(_table(("Policy", "Evicts first", "", "Source"), rows))
 
 
+def layouts() -> str:
+    """Return the layouts of keys and values: name, order of the axes, which engine has them."""
+    from kvatlas.storage import LAYOUTS
+
+    rows = (
+        (f"`{each.name}`", each.summary, f"`{', '.join(each.axes)}`", each.source)
+        for each in LAYOUTS.values()
+    )
+    return "\n".join(_table(("Layout", "What it is", "Axes, slowest first", "Who has it"), rows))
+
+
 def events() -> str:
     """Return the events and what they say."""
     from kvatlas.events import EVENTS
@@ -280,6 +291,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "formats": formats,
     "generators": generators,
     "knobs": knobs,
+    "layouts": layouts,
     "measurements": measurements,
     "memory-devices": memory_devices,
     "memory-gc": memory_gc,
