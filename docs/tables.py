@@ -159,6 +159,17 @@ def layouts() -> str:
     return "\n".join(_table(("Layout", "What it is", "Axes, slowest first", "Who has it"), rows))
 
 
+def placements() -> str:
+    """Return the placement policies: name, what a request gets, whether hits stay, who says so."""
+    from kvatlas.placement import PLACEMENTS
+
+    rows = (
+        (f"`{p.name}`", p.summary, "the queue's" if p.same_victims else "may differ", p.source)
+        for p in PLACEMENTS.values()
+    )
+    return "\n".join(_table(("Policy", "A request gets", "Hits", "Source"), rows))
+
+
 def events() -> str:
     """Return the events and what they say."""
     from kvatlas.events import EVENTS
@@ -298,6 +309,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "memory-torch": memory_torch,
     "metrics": metrics,
     "models": models,
+    "placements": placements,
     "policies": policies,
     "public-traces": public_traces,
     "reader-options": reader_options,
