@@ -35,9 +35,7 @@ def public_trace(name: str, limit: int) -> Workload:
     lengths=st.lists(st.tuples(st.integers(1, 200), st.integers(0, 60)), min_size=1, max_size=12),
     block_size=st.integers(1, 70),
 )
-def test_the_sums_are_those_of_every_step(
-    lengths: list[tuple[int, int]], block_size: int
-) -> None:
+def test_the_sums_are_those_of_every_step(lengths: list[tuple[int, int]], block_size: int) -> None:
     live = allocated = 0
     for prompt, output in lengths:
         for held in range(prompt, prompt + max(1, output)):
@@ -64,9 +62,7 @@ def same_as_replay(workload: Workload, sizes: Sequence[int], drive: DriveConfig)
 
 
 @pytest.mark.parametrize("arrivals", ["timed", "backlog"])
-@pytest.mark.parametrize(
-    "name", ["azure_llm_2023_conversation.csv", "mooncake_conversation.jsonl"]
-)
+@pytest.mark.parametrize("name", ["azure_llm_2023_conversation.csv", "mooncake_conversation.jsonl"])
 def test_public_traces_within_a_tenth_of_a_point_of_a_replay(name: str, arrivals: str) -> None:
     # GIVEN lengths alone WHEN the engine replays them THEN its waste is the predicted one
     workload = public_trace(name, 6_000 if name.startswith("azure") else 1_500)

@@ -102,7 +102,9 @@ def expected_waste(prompt_tokens: ArrayLike, output_tokens: ArrayLike, block_siz
     last = prompts + np.maximum(1, outputs) - 1
     # In floats of 64 bits: sums over many long requests pass 2**63, and 1e-16 is precise enough.
     live = (last * (last + 1.0) - prompts * (prompts - 1.0)).sum() / 2
-    allocated = block_size * (_ceil_sum(last, block_size) - _ceil_sum(prompts - 1, block_size)).sum()
+    allocated = (
+        block_size * (_ceil_sum(last, block_size) - _ceil_sum(prompts - 1, block_size)).sum()
+    )
     return float(1 - live / allocated)
 
 
@@ -234,9 +236,7 @@ def _cost(estimate: BlockSizeEstimate, smallest: BlockSizeEstimate) -> float:
     return waste if hits is None or best is None else max(waste, best - hits)
 
 
-def _reason(
-    chosen: BlockSizeEstimate, estimates: tuple[BlockSizeEstimate, ...], kept: bool
-) -> str:
+def _reason(chosen: BlockSizeEstimate, estimates: tuple[BlockSizeEstimate, ...], kept: bool) -> str:
     smallest = estimates[0]
     text = f"{chosen.block_size}-token blocks waste {chosen.expected_waste:.2%} of the used slots"
     if chosen is not smallest:
@@ -268,7 +268,9 @@ def _lengths(prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> tuple[I64, I
         found.append(values.astype(np.int64))
     if found[0].size != found[1].size:
         raise InputError(
-            f"{found[0].size} prompts need as many outputs", field="output_tokens", value=found[1].size
+            f"{found[0].size} prompts need as many outputs",
+            field="output_tokens",
+            value=found[1].size,
         )
     return found[0], found[1]
 

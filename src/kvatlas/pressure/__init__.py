@@ -1,0 +1,1 @@
+"""What to do when memory is short, and how one budget is divided."""
