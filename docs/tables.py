@@ -148,6 +148,17 @@ def policies() -> str:
     return "\n".join(_table(("Policy", "Evicts first", "", "Source"), rows))
 
 
+def placements() -> str:
+    """Return the placement policies: name, what a request gets, whether hits stay, who says so."""
+    from kvatlas.placement import PLACEMENTS
+
+    rows = (
+        (f"`{p.name}`", p.summary, "the queue's" if p.same_victims else "may differ", p.source)
+        for p in PLACEMENTS.values()
+    )
+    return "\n".join(_table(("Policy", "A request gets", "Hits", "Source"), rows))
+
+
 def events() -> str:
     """Return the events and what they say."""
     from kvatlas.events import EVENTS
@@ -286,6 +297,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "memory-torch": memory_torch,
     "metrics": metrics,
     "models": models,
+    "placements": placements,
     "policies": policies,
     "public-traces": public_traces,
     "reader-options": reader_options,

@@ -15,9 +15,11 @@ import pytest
 import kvatlas
 
 PACKAGES = (
+    "kvatlas.defrag",
     "kvatlas.engine",
     "kvatlas.engine.nano",
     "kvatlas.events",
+    "kvatlas.llama",
     "kvatlas.measure",
     "kvatlas.measure.fragmentation",
     "kvatlas.model",

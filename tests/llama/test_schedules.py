@@ -16,7 +16,7 @@ from schedules import Schedule, draw_config
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-SCHEDULES_PER_TEST, TESTS = 20, 15
+SCHEDULES_PER_TEST, TESTS = 10, 30
 
 
 @pytest.mark.parametrize("test", range(TESTS))

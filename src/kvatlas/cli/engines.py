@@ -17,6 +17,7 @@ from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.engine.replay import Replay
 from kvatlas.engine.results import DriveConfig
 from kvatlas.engine.specs import (
+    PRESSURE_POLICIES,
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,
     EngineConfig,
@@ -138,6 +139,8 @@ def _vllm(
         async_scheduling=flags.async_scheduling,
         version=flags.engine_version or VLLM_VERSIONS[0],
         eviction_policy=flags.eviction,
+        **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
+        placement=flags.placement,
         **host_settings(flags, pool),
         **more,
     )
@@ -213,6 +216,7 @@ def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
         ("long_prefill_token_threshold", 0, "no such limit"),
         ("prefix_caching", True, "no switch for its prefix cache"),
         ("eviction", "lru", "one order of eviction"),
+        ("placement", "queue", "one order of its free blocks"),
         ("host_memory", None, "no host tier"),
         ("host_blocks", 0, "no host tier"),
         ("host_policy", "lru", "no host tier"),
@@ -222,6 +226,7 @@ def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
         ("swap", "auto", "no host tier"),
         ("async_scheduling", False, "no async scheduling"),
         ("max_model_len", 131072, "no limit on a request's length"),
+        *((name, 0, "no policies for short memory") for name in PRESSURE_POLICIES),
     ):
         if getattr(flags, name) != harmless:
             raise InputError(

@@ -29,6 +29,7 @@ __all__ = ["replay"]
 
 _ENGINE, _POOL, _SCHEDULER = "Engine", "Pool", "Scheduler"
 _TIER, _CLOCK = "Host tier", "Arrivals and clock"
+_PRESSURE = "When memory is short (not vLLM's own)"
 
 
 def replay(
@@ -109,6 +110,16 @@ def replay(
             metavar="NAME",
         ),
     ] = "lru",
+    placement: Annotated[
+        str,
+        option(
+            "--placement",
+            help="Which free blocks a request gets: queue, as in vLLM, sorted, window, or another "
+            "of kvatlas.placement.",
+            panel=_POOL,
+            metavar="NAME",
+        ),
+    ] = "queue",
     host_memory: Annotated[
         str | None,
         option(
@@ -232,6 +243,52 @@ def replay(
             panel=_SCHEDULER,
         ),
     ] = False,
+    lazy_free_steps: Annotated[
+        int,
+        option(
+            "--lazy-free-steps",
+            help="Steps that a finished request keeps its blocks, unless somebody needs them.",
+            panel=_PRESSURE,
+            metavar="N",
+        ),
+    ] = 0,
+    protect_waiting: Annotated[
+        int,
+        option(
+            "--protect-waiting",
+            help="Of so many waiting requests, keep what they will hit from eviction.",
+            panel=_PRESSURE,
+            metavar="N",
+        ),
+    ] = 0,
+    preallocate_blocks: Annotated[
+        int,
+        option(
+            "--preallocate-blocks",
+            help="Blocks that a decoding request takes ahead while they are free.",
+            panel=_PRESSURE,
+            metavar="N",
+        ),
+    ] = 0,
+    preallocate_predicted: Annotated[
+        bool,
+        switch(
+            "preallocate-predicted",
+            on=False,
+            help="Take them up to the end of the answer, as predicted from finished ones, and not "
+            "beyond.",
+            panel=_PRESSURE,
+        ),
+    ] = False,
+    admission_growth: Annotated[
+        float,
+        option(
+            "--admission-growth",
+            help="Share of the predicted growth of what runs that admission leaves free.",
+            panel=_PRESSURE,
+            metavar="SHARE",
+        ),
+    ] = 0.0,
     arrivals: Annotated[
         str,
         option(

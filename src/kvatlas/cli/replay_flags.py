@@ -26,6 +26,7 @@ class ReplayFlags:
     block_size: int | None
     prefix_caching: bool
     eviction: str
+    placement: str
     host_memory: str | None
     host_blocks: int
     host_policy: str
@@ -41,6 +42,11 @@ class ReplayFlags:
     reserve_full_isl: bool
     long_prefill_token_threshold: int
     async_scheduling: bool
+    lazy_free_steps: int
+    protect_waiting: int
+    preallocate_blocks: int
+    preallocate_predicted: bool
+    admission_growth: float
     arrivals: str
     queue_depth: int
     step_ms_base: float

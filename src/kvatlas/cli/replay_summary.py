@@ -17,7 +17,7 @@ from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.cli.stopwatch import Stopwatch
 from kvatlas.cli.version import version
 from kvatlas.engine.replay import Replay
-from kvatlas.engine.specs import KVCacheSpec
+from kvatlas.engine.specs import PRESSURE_POLICIES, KVCacheSpec
 from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.jit import COMPILED
 from kvatlas.measure import measure_replay
@@ -97,8 +97,10 @@ def said_config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
         "long_prefill_token_threshold": flags.long_prefill_token_threshold,
         "prefix_caching": flags.prefix_caching,
         "eviction_policy": flags.eviction,
+        "placement": flags.placement,
         **said_host_tier(asdict(config)),
         "async_scheduling": flags.async_scheduling,
+        **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
         "arrivals": drive.arrivals,
         "queue_depth": drive.queue_depth,
         "step_time_model": "linear",

@@ -6,7 +6,8 @@ and the bytes behind it (`kvatlas.defrag`), the eviction policy's arrays
 
 Nothing that the engine decides depends on a block's id, so an engine whose blocks have other ids
 goes on to decide the same, up to those ids: who is hit, evicted, admitted and preempted, and when.
-The free queue keeps its order: where a block stood in it, its new id stands.
+The free queue keeps its order: where a block stood in it, its new id stands. The exceptions are
+placements that choose victims by their ids (`kvatlas.placement`): they choose by the new ones.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ def relabel_engine(engine: Engine, new_id: I64) -> None:
     """
     relabel_pool(engine.pool, new_id)
     short = new_id.astype(np.int32)
-    for slot in engine.requests["slot"][engine.requests["slot"] != NONE].tolist():
+    # Not the running requests' slots: blocks also come back later than their requests finish.
+    taken = np.ones(engine.free_slots.shape[0], bool)
+    taken[engine.free_slots[: int(engine.queue.free_slots)]] = False
+    for slot in np.flatnonzero(taken).tolist():
         for group, length in enumerate(engine.tables["length"][:, slot].tolist()):
             cells = engine.table[group, slot, :length]
             cells[:] = short[cells]

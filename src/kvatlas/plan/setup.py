@@ -41,6 +41,9 @@ _WHOLE = (
     "max_num_batched_tokens",
     "max_model_len",
     "long_prefill_token_threshold",
+    "lazy_free_steps",
+    "protect_waiting",
+    "preallocate_blocks",
     "queue_depth",
     "kv_memory_bytes",
     "host_blocks",
@@ -48,12 +51,14 @@ _WHOLE = (
 )
 _BEFORE_IT_WAS_SAID = {  # what held in recordings older than a setting
     "eviction_policy": "lru",
+    "placement": "queue",
     "host_blocks": 0,
     "host_policy": "lru",
     "host_write_back": "evict",
     "host_bandwidth": None,
     "host_block_bytes": None,
     "swap": "auto",
+    **specs.PRESSURE_POLICIES,
 }
 _BOOKS_BYTES_PER_BLOCK = 104  # a record of 40 bytes, and up to four index slots of 16
 _BOOKS_SHARE = 0.5  # of the machine's memory: the workload and the run's own analysis need theirs
@@ -114,6 +119,8 @@ class Setup:
             async_scheduling=self["async_scheduling"],
             version=self["engine_version"],
             eviction_policy=self["eviction_policy"],
+            **{name: self[name] for name in specs.PRESSURE_POLICIES},
+            placement=self["placement"],
             host_blocks=self["host_blocks"],
             host_policy=self["host_policy"],
             host_write_back=cast(Any, self["host_write_back"]),
