@@ -34,6 +34,9 @@ LINES = (
     "--engine nano-vllm",
     "--engine nano-vllm --blocks 400 --block-size 512 --max-num-seqs 12",
     "--engine nano-vllm --engine-version 9e8507e --arrivals timed",
+    "--blocks 900 --host-blocks 400 --host-policy lfu --host-write-back free --swap always",
+    "--blocks 900 --host-memory 3GB --host-block-bytes 2MiB --host-bandwidth 12.5GB/s",
+    "--kv-memory 2GiB --model llama-3.1-8b --host-memory 8GiB --host-bandwidth 25GB/s",
     "--kv-memory 2GiB --model llama-3.1-8b",
     "--kv-memory 1500000000 --model gemma-3-27b",
 )

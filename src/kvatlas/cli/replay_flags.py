@@ -27,6 +27,13 @@ class ReplayFlags:
     prefix_caching: bool
     eviction: str
     placement: str
+    host_memory: str | None
+    host_blocks: int
+    host_policy: str
+    host_write_back: str
+    host_bandwidth: str | None
+    host_block_bytes: str | None
+    swap: str
     max_num_seqs: int
     max_num_batched_tokens: int
     max_model_len: int

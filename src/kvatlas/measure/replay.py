@@ -17,6 +17,7 @@ from kvatlas.measure.figures import Figures
 from kvatlas.measure.final_waste import final_waste
 from kvatlas.measure.latency import measure_latency
 from kvatlas.measure.potential import lack_potential, measure_potential
+from kvatlas.measure.tiers import measure_tier
 from kvatlas.workload.model import Workload
 
 __all__ = [
@@ -89,6 +90,7 @@ def measure_replay(outcome: Outcome, workload: Workload, conditions: Conditions)
     _usage(figures, outcome, workload, conditions)
     _waste(figures, outcome, workload, conditions)
     _pressure(figures, outcome)
+    measure_tier(figures, outcome.decisions, outcome.sums)
     measure_latency(figures, outcome, workload, conditions.timed, conditions.max_model_len)
     return figures
 

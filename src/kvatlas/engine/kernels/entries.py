@@ -10,6 +10,7 @@ from kvatlas.engine.kernels import (
     caching,
     evicting,
     manager,
+    placing,
     prefix_index,
     queues,
     recording,
@@ -84,6 +85,7 @@ def evict(pool: Pool, block: int) -> bool:
     if pool.log.info.on != 0:
         recording.eviction(pool, block, schema.BY_EXPLICIT)
     evicting.dropped(pool, pool.eviction, block)
+    placing.dropped(pool, pool.placement, block)
     prefix_index.remove(pool, block)
     pool.info.cached -= 1
     pool.info.evictions += 1
