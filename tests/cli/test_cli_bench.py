@@ -93,7 +93,10 @@ def test_all_views_at_once(tmp_path: Path) -> None:
         ("--blocks 1", "--blocks: must be at least 2 (got 1)"),
         ("--page-blocks 0", "--page-blocks: must be 1 to"),
         ("--copy-blocks 0", "--copy-blocks: must be 1 to"),
-        ("--block-size 7", "generated: conversation(seed=0): --block-size: block size does not divide"),
+        (
+            "--block-size 7",
+            "generated: conversation(seed=0): --block-size: block size does not divide",
+        ),
         ("--html -", "--html: not for a terminal; name a file"),
     ],
 )

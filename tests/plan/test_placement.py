@@ -109,7 +109,8 @@ def test_the_verdict_names_the_best_with_equal_hits_and_the_best_of_all() -> Non
     window, greedy = row("window", [4], hit=319), row("greedy", [1], hit=200)
     said = placement_verdict((queue, sorted_, window, greedy), ())
     assert said[0].startswith("One request after another: Sorted has 5.0 times fewer runs")
-    assert "(40.0 to 8.00), with exactly the same hits, and costs +100 ns per block" in said[0]
+    assert "(40.0 to 8.00), with exactly the same hits, at 200 ns per block" in said[0]
+    assert said[0].endswith("instead of 100.")
     assert "Window has 10.0 times fewer" in said[1]
     assert "at -0.156 points" in said[1]
     assert not any("Greedy" in each for each in said)

@@ -12,10 +12,11 @@ from html_checker import checked
 from placement_documents import EVIL, nobody, placement_document, row
 from rich.console import Console
 
+from kvatlas.report.numbers import mean
 from kvatlas.report.placement_document import PlacementDocument
 from kvatlas.report.placement_html import placement_html
 from kvatlas.report.placement_json import placement_csv, placement_dict, placement_json
-from kvatlas.report.placement_tables import copies_table, free_table, runs_label, runs_table
+from kvatlas.report.placement_tables import copies_table, free_table, runs_table
 from kvatlas.report.placement_terminal import print_placement
 
 
@@ -99,7 +100,7 @@ def test_the_tables_hold_every_policy_against_the_queue() -> None:
      (9.996, "10.0"), (12345.6, "12,346"), (float("nan"), "–")],
 )  # fmt: skip
 def test_a_mean_of_runs_has_three_digits(runs: float, said: str) -> None:
-    assert runs_label(runs) == said
+    assert mean(runs) == said
 
 
 def test_the_terminal_begins_with_the_verdict_and_fits_80_columns() -> None:

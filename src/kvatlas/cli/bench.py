@@ -1,6 +1,7 @@
 """`kvatlas bench`: strategies side by side on one workload; the flags.
 
-Owns: names, defaults and help. Leaves to others: what happens (`bench_placement_run`).
+Owns: names, defaults and help. Leaves to others: what happens (`bench_placement_run`), and the
+verb `verdicts` (`bench_verdicts`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from kvatlas.cli.bench_flags import PlacementFlags
+from kvatlas.cli.bench_verdicts import bench_verdicts
 from kvatlas.cli.capacity_flags import (
     Arrivals,
     BlockSize,
@@ -120,3 +122,8 @@ def bench_placement(
     from kvatlas.cli.bench_placement_run import run_placement
 
     raise typer.Exit(run_placement(flags))
+
+
+app.command("verdicts", cls=GroupedCommand, short_help="What small policies gain or lose.")(
+    bench_verdicts
+)

@@ -114,7 +114,9 @@ def make_pool(
             tail_span=tail_span,
             linked=linked or (True,) * num_groups,
         )
-    placer = None if placement is None else make_placement(placement, num_blocks)
+    placer = None
+    if placement is not None:
+        placer = make_placement(placement, num_blocks, np.arange(num_blocks) != NULL_BLOCK)
     return Pool(
         blocks=blocks,
         slots=slots,
@@ -271,6 +273,7 @@ def make_engine(
     num_keys: int | None = None,
     judged: bool = False,
     ms_per_token: float = 0.0,
+    num_moves: int = 0,
 ) -> Engine:
     """Return an engine with an empty pool and nobody waiting.
 
@@ -285,6 +288,7 @@ def make_engine(
         num_keys: keys are below this number; None when they may be any.
         judged: keep who cached each key first, which needs `num_keys`.
         ms_per_token: what computing a token again costs, where a host tier is weighed against it.
+        num_moves: room in the list of a host tier's moves, 0 where nobody carries them out.
     """
     num_groups, seqs = len(config.groups), config.max_num_seqs
     tokens = min(longest_tokens + config.num_lookahead_tokens + 1, config.max_model_len + 1)
@@ -312,7 +316,7 @@ def make_engine(
         tail_span=max(1, tokens_per_id // config.resolved_hash_block_size),
     )
     return Engine(
-        pool=pool._replace(tier=_make_host_tier(config, width, num_keys, ms_per_token)),
+        pool=pool._replace(tier=_make_host_tier(config, width, num_keys, ms_per_token, num_moves)),
         config=make_config(config, tokens_per_id),
         groups=groups,
         units=units,
@@ -334,7 +338,7 @@ def make_engine(
 
 
 def _make_host_tier(
-    config: EngineConfig, width: int, num_keys: int | None, ms_per_token: float
+    config: EngineConfig, width: int, num_keys: int | None, ms_per_token: float, num_moves: int
 ) -> Tier | None:
     """Return the host tier that the settings ask for, None for none."""
     if config.host_blocks == 0:
@@ -353,4 +357,5 @@ def _make_host_tier(
         ms_per_token=ms_per_token,
         num_blocks=config.num_blocks,
         width=width,
+        num_moves=num_moves,
     )

@@ -26,10 +26,10 @@ class PoolCalls:
     """Follows a replay's resolved events with a pool of its own: allocate, cache, touch, free.
 
     What is timed is the pool's whole work and nothing of the scheduler's, chunk by chunk, without
-    the time to compile. Memory: that of the pool.
+    the time to compile or to wait for a processor. Memory: that of the pool.
 
     Attributes:
-        seconds: spent in the pool's calls so far.
+        seconds: of processor time spent in the pool's calls so far.
         blocks: that were allocated; calls: allocations that gave them.
 
     Raises:
@@ -79,9 +79,9 @@ class PoolCalls:
         rows = np.require(chunk.rows, requirements=("C", "W")).view(np.recarray)
         ids = np.require(chunk.ids, np.int32, ("C", "W"))
         got = ids.copy()
-        began_s = time.perf_counter()
+        began_s = time.thread_time()
         bad = make_calls(self.pool, rows, ids, got, self._last, self._room)
-        self.seconds += time.perf_counter() - began_s
+        self.seconds += time.thread_time() - began_s
         if bad != NONE:
             event = list(EVENTS)[int(chunk.rows["event"][bad])]
             raise InvariantError(f"a pool alone cannot follow the event {event!r}")

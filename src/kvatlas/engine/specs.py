@@ -17,6 +17,14 @@ from kvatlas.placement.registry import placement_policy
 from kvatlas.tiers.build import SWAPS, WRITE_BACKS, require_policy
 
 _MOST_OF_A_POLICY = 1_000_000
+PRESSURE_POLICIES: dict[str, int | float | bool] = {
+    "lazy_free_steps": 0,
+    "protect_waiting": 0,
+    "preallocate_blocks": 0,
+    "preallocate_predicted": False,
+    "admission_growth": 0.0,
+}
+"""Settings of the policies for short memory that vLLM does not have, and what is off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,13 +200,7 @@ class EngineConfig:
     @property
     def under_pressure(self) -> bool:
         """Whether any of the policies is on that vLLM does not have for when memory is short."""
-        return bool(
-            self.lazy_free_steps
-            or self.protect_waiting
-            or self.preallocate_blocks
-            or self.preallocate_predicted
-            or self.admission_growth
-        )
+        return any(getattr(self, name) != off for name, off in PRESSURE_POLICIES.items())
 
     @property
     def groups(self) -> tuple[KVCacheSpec, ...]:

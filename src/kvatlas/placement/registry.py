@@ -26,6 +26,9 @@ class PlacementPolicy:
         source: who published it, or that it is ours.
         same_victims: the same contents are evicted as in vLLM's order, so every decision is the
             same up to the names of the blocks; the others lose some hits.
+        by_address: keeps a set of ids to choose from; such a placement takes blocks that cache
+            nothing first, whatever the version, and what the queue gives up next after them.
+        any_free: by address, but among all free blocks: what they cache is not looked at.
         any_eviction: works under every eviction policy, not only under `lru`.
         code: what compiled code branches on.
         knobs: named numbers; the first is what a number behind the name sets (`window:1.5`).
@@ -36,9 +39,38 @@ class PlacementPolicy:
     summary: str
     source: str
     same_victims: bool
+    by_address: bool = False
+    any_free: bool = False
     any_eviction: bool = False
     code: int
     knobs: Mapping[str, float] = field(default_factory=dict)
+
+
+def _by_address(
+    name: str, title: str, summary: str, source: str, code: int
+) -> tuple[PlacementPolicy, PlacementPolicy]:
+    """Return a placement by address in both scopes."""
+    return (
+        PlacementPolicy(
+            name=name,
+            title=title,
+            summary=f"{summary}, of the blocks that cache nothing; then the queue's, sorted",
+            source=source,
+            same_victims=True,
+            by_address=True,
+            code=code,
+        ),
+        PlacementPolicy(
+            name=f"{name}-any",
+            title=f"{title}, any",
+            summary=f"{summary}, of all free blocks, whatever they cache",
+            source=source,
+            same_victims=False,
+            by_address=True,
+            any_free=True,
+            code=code,
+        ),
+    )
 
 
 _ALL = (
@@ -68,6 +100,27 @@ _ALL = (
         same_victims=False,
         code=codes.WINDOW,
         knobs={"window_ratio": 1.25, "follow_blocks": 16},
+    ),
+    *_by_address(
+        "first-fit",
+        "First fit",
+        "the lowest run that is long enough",
+        "Knuth, The Art of Computer Programming, vol. 1, 2.5",
+        codes.FIRST_FIT,
+    ),
+    *_by_address(
+        "best-fit",
+        "Best fit",
+        "the shortest run that is long enough",
+        "Knuth, The Art of Computer Programming, vol. 1, 2.5",
+        codes.BEST_FIT,
+    ),
+    *_by_address(
+        "buddy",
+        "Buddy",
+        "the smallest aligned piece of 2**k that is large enough",
+        "Knowlton, CACM 1965",
+        codes.BUDDY,
     ),
 )
 

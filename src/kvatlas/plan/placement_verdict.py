@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kvatlas.report.numbers import mean
 from kvatlas.report.placement_document import QUEUE, PlacementRow
-from kvatlas.report.placement_tables import runs_label
 
 __all__ = ["WITHIN_POINTS", "WORTH_TIMES", "placement_verdict"]
 
@@ -34,17 +34,17 @@ def placement_verdict(
         said += _of_one(scheduler, "In the full scheduler: ")
     queue = open_loop[0]
     if len(open_loop) == 1:
-        blocks = runs_label(queue.measured.tables.mean("blocks"))
+        blocks = mean(queue.measured.tables.mean("blocks"))
         said.append(
             f"vLLM's queue leaves a request's {blocks} blocks in "
-            f"{runs_label(queue.runs_per_request)} runs; no other policy was tried."
+            f"{mean(queue.runs_per_request)} runs; no other policy was tried."
         )
     any_order = queue.measured.tables.mean("any_order_runs")
     if any_order * WORTH_TIMES <= queue.runs_per_request:
         said.append(
             "Much of the queue's disorder is order alone: a copy that takes a request's blocks by "
-            f"ascending id needs {runs_label(any_order)} descriptors under the queue already, where "
-            f"one in the table's order needs {runs_label(queue.runs_per_request)}."
+            f"ascending id needs {mean(any_order)} descriptors under the queue already, where "
+            f"one in the table's order needs {mean(queue.runs_per_request)}."
         )
     return (*said, _HONEST)
 
@@ -59,7 +59,7 @@ def _of_one(rows: Sequence[PlacementRow], where: str) -> list[str]:
     best = min(near, key=lambda row: row.runs_per_request, default=None)
     if best is None or best.times_fewer(queue) < WORTH_TIMES:
         return [
-            f"{where}stay on the queue, whose tables have {runs_label(queue.runs_per_request)} "
+            f"{where}stay on the queue, whose tables have {mean(queue.runs_per_request)} "
             f"runs; no policy here has {WORTH_TIMES:g} times fewer at {WITHIN_POINTS:g} points of "
             "token hit rate or less."
         ]
@@ -79,12 +79,12 @@ def _of_one(rows: Sequence[PlacementRow], where: str) -> list[str]:
 def _praise(queue: PlacementRow, row: PlacementRow) -> str:
     return (
         f"{row.title} has {row.times_fewer(queue):.1f} times fewer runs per request than vLLM's "
-        f"queue ({runs_label(queue.runs_per_request)} to {runs_label(row.runs_per_request)})"
+        f"queue ({mean(queue.runs_per_request)} to {mean(row.runs_per_request)})"
     )
 
 
 def _cost(queue: PlacementRow, row: PlacementRow) -> str:
-    return f", and costs {row.ns_per_block - queue.ns_per_block:+,.0f} ns per block"
+    return f", at {row.ns_per_block:,.0f} ns per block instead of {queue.ns_per_block:,.0f}"
 
 
 def _points(queue: PlacementRow, row: PlacementRow) -> float:

@@ -29,7 +29,8 @@ class PlacementRow:
         never_served: requests that cannot fit into the pool at all.
         preemptions: in the whole run.
         allocated_blocks, allocations: what the pool gave, and in how many calls.
-        pool_s: what the pool alone took for the same calls (allocate, cache, touch, free).
+        pool_s: processor time that the pool alone took for the same calls (allocate, cache, touch,
+            free).
         seconds: what finding all this out took.
     """
 
@@ -68,7 +69,7 @@ class PlacementRow:
 
     @property
     def ns_per_block(self) -> float:
-        """Nanoseconds of the pool alone for each block it gave; NaN when it gave none."""
+        """Processor nanoseconds of the pool alone per block it gave; NaN when it gave none."""
         blocks = self.allocated_blocks
         return 1e9 * self.pool_s / blocks if blocks else float("nan")
 

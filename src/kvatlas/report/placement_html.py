@@ -17,7 +17,7 @@ from kvatlas.report.capacity_axis import CapacityAxis, CapacityUnits
 from kvatlas.report.capacity_chart import Series, capacity_chart
 from kvatlas.report.capacity_html import capacity_page, html_facts, html_head, html_settings
 from kvatlas.report.curve_facts import subtitle, timing_fact
-from kvatlas.report.numbers import blocks
+from kvatlas.report.numbers import blocks, mean
 from kvatlas.report.placement_document import QUEUE, PlacementDocument, PlacementRow
 from kvatlas.report.placement_tables import (
     OPEN_LOOP,
@@ -25,7 +25,6 @@ from kvatlas.report.placement_tables import (
     about_placements,
     copies_table,
     free_table,
-    runs_label,
     runs_table,
 )
 from kvatlas.report.replay_facts import Fact
@@ -99,7 +98,7 @@ def _bars(rows: Sequence[PlacementRow], where: str) -> Iterator[str]:
             f'<div class="{kind}" title="{escape(row.summary)}"><span>{escape(row.title)} '
             f"<small>{escape(row.summary)}</small></span>"
             f'<div class="meter"><i style="width:{100 * share:.2f}%"></i></div>'
-            f"<b>{runs_label(row.runs_per_request)}</b></div>"
+            f"<b>{mean(row.runs_per_request)}</b></div>"
         )
     yield "</div>"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from kvatlas.report.numbers import count, percent
+from kvatlas.report.numbers import count, mean, percent
 from kvatlas.report.placement_document import QUEUE, PlacementDocument, PlacementRow
 from kvatlas.report.text_table import TextTable
 
@@ -18,7 +18,6 @@ __all__ = [
     "about_placements",
     "copies_table",
     "free_table",
-    "runs_label",
     "runs_table",
 ]
 
@@ -37,7 +36,7 @@ def runs_table(rows: Sequence[PlacementRow], where: str) -> TextTable:
         rows=tuple(
             (
                 row.title,
-                runs_label(row.runs_per_request),
+                mean(row.runs_per_request),
                 _times(row.times_fewer(rows[0])) if row is not rows[0] else _DASH,
                 _or_dash(row.token_hit_rate, percent),
                 _change(row, rows[0]),
@@ -65,9 +64,9 @@ def copies_table(rows: Sequence[PlacementRow], where: str, cut: int | None) -> T
                 row.title,
                 count(row.measured.tables.runs_quantile(0.5)),
                 count(row.measured.tables.runs_quantile(0.99)),
-                runs_label(row.measured.tables.mean("blocks") / row.runs_per_request),
-                runs_label(row.measured.tables.mean("copies")),
-                runs_label(row.measured.tables.mean("any_order_copies")),
+                mean(row.measured.tables.mean("blocks") / row.runs_per_request),
+                mean(row.measured.tables.mean("copies")),
+                mean(row.measured.tables.mean("any_order_copies")),
             )
             for row in rows
             if row.measured.tables.requests
@@ -118,15 +117,6 @@ def about_placements(document: PlacementDocument) -> TextTable:
         rows=tuple((row.name, row.summary, row.source) for row in document.open_loop),
         words=frozenset({0, 1, 2}),
     )
-
-
-def runs_label(runs: float) -> str:
-    """Return a mean with three digits or so: "371", "11.6", "1.04"."""
-    if math.isnan(runs):
-        return _DASH
-    if runs >= 99.95:
-        return f"{runs:,.0f}"
-    return f"{runs:.1f}" if runs >= 9.995 else f"{runs:.2f}"
 
 
 def _times(times: float) -> str:

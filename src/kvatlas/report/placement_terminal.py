@@ -14,7 +14,7 @@ from rich.text import Text
 from kvatlas.report.console import bar, bar_columns, heading, two_columns
 from kvatlas.report.curve_facts import subtitle, timing_fact
 from kvatlas.report.curve_terminal import terminal_head, terminal_notes
-from kvatlas.report.numbers import blocks
+from kvatlas.report.numbers import blocks, mean
 from kvatlas.report.placement_document import QUEUE, PlacementDocument, PlacementRow
 from kvatlas.report.placement_tables import (
     OPEN_LOOP,
@@ -22,7 +22,6 @@ from kvatlas.report.placement_tables import (
     about_placements,
     copies_table,
     free_table,
-    runs_label,
     runs_table,
 )
 from kvatlas.report.text_table import terminal_table
@@ -73,7 +72,7 @@ def _picture(
     bars = []
     for row in rows:
         share = math.log(max(1.0, row.runs_per_request)) / math.log(most)
-        text = Text(f"{runs_label(row.runs_per_request):>7}  ", style="bold")
+        text = Text(f"{mean(row.runs_per_request):>7}  ", style="bold")
         text += bar(share, columns, "blue" if row.name == QUEUE else "green")
         bars.append((row.title, text))
     yield two_columns(bars)

@@ -18,6 +18,7 @@ from kvatlas.runs._words_kernel import (
     ONE,
     U64,
     ZERO,
+    Word,
     highest_bit,
     lowest_bit,
 )
@@ -87,6 +88,59 @@ def take(tree: BitTree, number: int) -> None:
 
 
 @kernel
+def put_span(tree: BitTree, first: int, length: int) -> None:
+    """Add `length` consecutive numbers from `first` on; O(length / 64 + levels)."""
+    low, high = first, first + length - 1
+    for level in range(tree.starts.shape[0] - 1):
+        words = tree.words[tree.starts[level] :]
+        left, right = low >> 6, high >> 6
+        old = words[left]
+        if left == right:
+            words[left] = old | (_from_bit(low & 63) & _to_bit(high & 63))
+            if old != ZERO:
+                return
+        else:
+            words[left] = old | _from_bit(low & 63)
+            for word in range(left + 1, right):
+                words[word] = ALL
+            words[right] |= _to_bit(high & 63)
+        low, high = left, right
+
+
+@kernel
+def take_span(tree: BitTree, first: int, length: int) -> None:
+    """Remove `length` consecutive numbers from `first` on; O(length / 64 + levels)."""
+    low, high = first, first + length - 1
+    for level in range(tree.starts.shape[0] - 1):
+        words = tree.words[tree.starts[level] :]
+        left, right = low >> 6, high >> 6
+        if left == right:
+            words[left] &= ~(_from_bit(low & 63) & _to_bit(high & 63))
+        else:
+            words[left] &= ~_from_bit(low & 63)
+            for word in range(left + 1, right):
+                words[word] = ZERO
+            words[right] &= ~_to_bit(high & 63)
+        # The words between are empty now; those at the ends may be.
+        low = left if words[left] == ZERO else left + 1
+        high = right if words[right] == ZERO else right - 1
+        if low > high:
+            return
+
+
+@inlined
+def _from_bit(bit: int) -> Word:
+    """Return the word of all bits from `bit` on."""
+    return ALL << np.uint64(bit)
+
+
+@inlined
+def _to_bit(bit: int) -> Word:
+    """Return the word of all bits up to and with `bit`."""
+    return ALL >> np.uint64(63 - bit)
+
+
+@kernel
 def lower(tree: BitTree, number: int) -> int:
     """Return the highest member below `number`, -1 without."""
     at = number
@@ -120,6 +174,12 @@ def higher(tree: BitTree, number: int) -> int:
             return at
         at = slot
     return -1
+
+
+@kernel
+def at_least(tree: BitTree, number: int) -> int:
+    """Return the lowest member from `number`, 0 or more, on, -1 without."""
+    return number if holds(tree, number) else higher(tree, number)
 
 
 @kernel

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
@@ -140,19 +140,24 @@ class Placed:
         """The axes before `block`."""
         return self.axes[: self.axes.index("block")]
 
-    def rows(self, count: int) -> Placed:
-        """Return `count` blocks each in one span, its bytes in this layout's order."""
-        return Placed(self.shape, count, ("block", *self.planes, *self.inner))
-
-    def offsets(self, axes: tuple[str, ...]) -> NDArray[np.int64]:
-        """Return where the pieces of block 0 begin: one per index of `axes`, the last fastest."""
-        found = np.zeros(1, np.int64)
-        for axis in axes:
-            steps = np.arange(self.shape.sizes[axis], dtype=np.int64) * self.strides[axis]
-            found = (found[:, None] + steps[None, :]).reshape(-1)
-        return found
+    @cached_property
+    def rows(self) -> Placed:
+        """A buffer of rows, one block in each, its bytes in this layout's order; however many."""
+        return Placed(self.shape, 1, ("block", *self.planes, *self.inner))
 
 
+@lru_cache(maxsize=256)
+def piece_offsets(placed: Placed, axes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return where the pieces of block 0 begin: one per index of `axes`, the last fastest."""
+    found = np.zeros(1, np.int64)
+    for axis in axes:
+        steps = np.arange(placed.shape.sizes[axis], dtype=np.int64) * placed.strides[axis]
+        found = (found[:, None] + steps[None, :]).reshape(-1)
+    found.flags.writeable = False
+    return found
+
+
+@lru_cache(maxsize=256)
 def common_pieces(one: Placed, other: Placed) -> tuple[str, ...]:
     """Return the fewest axes to split a block along so that every piece is one span in both.
 

@@ -208,7 +208,7 @@ class KVCacheMemoryPool:
         rows = exchange.as_memory(
             self.memory, exchange.require_rows(buffer, len(ids), self.bytes_per_block), "buffer"
         )
-        self.memory.scatter(ids, rows, self.placed.rows(len(ids)))
+        self.memory.scatter(ids, rows, self.placed.rows)
         self._count(scattered_blocks=len(ids))
 
     def free(self, block_ids: IdsLike) -> None:
@@ -229,9 +229,10 @@ class KVCacheMemoryPool:
         self._count(zeroed_blocks=len(ids))
 
     def digest(self, block_ids: IdsLike) -> NDArray[np.uint64]:
-        """Return 64 bits per block that tell its content: equal content, equal digest.
+        """Return 64 bits per block that tell its content: equal content, equal digest (n,).
 
-        The same in every layout, backend and device. O(bytes), about 1 GB/s.
+        xxHash64 of its bytes layer by layer, keys and then values, slot by slot: the same in every
+        layout, backend and device. O(bytes), a few times slower than a copy.
         """
         ids = self.book.ids(block_ids, "block_ids")
         found = digests(self.memory, ids)

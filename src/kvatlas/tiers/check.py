@@ -40,7 +40,7 @@ def check_store(store: Store) -> None:
     _require(int(info.used) <= int(info.capacity), "the tier holds more than its capacity")
     keys = [int(store.keys[slot]) for slot in slots]
     _require(len(set(keys)) == len(keys), "a content lies in two slots")
-    _check_index(store.index, store.keys, slots, "the index")
+    _check_index(store.places, store.keys, slots, "the index")
     pins = {slot: int(store.slots[slot].pins) for slot in slots}
     _require(min(pins.values(), default=0) >= 0, "a slot has fewer than no pins")
     _require(sum(count > 0 for count in pins.values()) == int(info.pinned), "pins are miscounted")

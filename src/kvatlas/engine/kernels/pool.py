@@ -63,6 +63,7 @@ def touch(pool: Pool, block: int) -> None:
     touched = pool.blocks[block]
     evicting.touched(pool.eviction, block, touched.ref_count == 0)
     if touched.ref_count == 0:
+        placing.touched(pool, pool.placement, block)
         pool.blocks[touched.prev_free].next_free = touched.next_free
         pool.blocks[touched.next_free].prev_free = touched.prev_free
         pool.info.free -= 1
@@ -108,6 +109,7 @@ def free_blocks(pool: Pool, table: I32, start: int, stop: int, step: int) -> Non
             evicting.released(pool, pool.eviction, table, i, above)
     blocks[sentinel].prev_free = tail
     info.free += freed
+    placing.freed(pool, pool.placement, table, start, stop, step)
     if pool.log.info.on != 0:
         recording.frees(pool, table, start, stop, step)
 
@@ -120,6 +122,7 @@ def uncache(pool: Pool, block: int) -> bool:
     if pool.log.info.on != 0:
         recording.eviction(pool, block, schema.BY_EXPLICIT)
     evicting.dropped(pool, pool.eviction, block)
+    placing.dropped(pool, pool.placement, block)
     prefix_index.remove(pool, block)
     pool.info.cached -= 1
     pool.info.evictions += 1
@@ -134,6 +137,7 @@ def reset_prefix_cache(pool: Pool) -> bool:
         recording.reset(pool)
     if pool.info.free != num_blocks - 1:
         return False
+    placing.reset(pool, pool.placement)
     for block in range(num_blocks):
         pool.blocks[block].key = NONE
     for group in range(pool.slots.shape[0]):
