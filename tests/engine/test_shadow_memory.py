@@ -62,8 +62,8 @@ class Shadow:
             for at in range(min(end, request.num_tokens)):
                 if self.memory.get(self._slot(output, request, at)) != self._prefix(request, at):
                     self.wrong.append(f"{request.request_id}: token {at}")
-        tokens = {name: rng.randrange(3) for name in output.sampling}
-        for request in self.scheduler.update_from_output(output, tokens):
+        sampled = {name: rng.randrange(3) for name in output.sampling}
+        for request in self.scheduler.update_from_output(output, sampled):
             self.live.pop(request.request_id, None)
             self.counts["finished"] += 1
 
