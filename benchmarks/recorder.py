@@ -55,6 +55,7 @@ class RecorderCost:
     same_decisions: bool
     faults: int
     written_bytes: int
+    checkpoint_s: float
     calls: tuple[CallCost, ...]
     pool_calls: tuple[PoolCall, ...]
 
@@ -82,6 +83,7 @@ def recorder_cost(trace: Trace, num_blocks: int, *, limit: int, vllm_python: Pat
         same_decisions=said["same_decisions"],
         faults=said["faults"],
         written_bytes=said["written_bytes"],
+        checkpoint_s=said["checkpoint_s"],
         calls=tuple(
             CallCost(
                 call=call,

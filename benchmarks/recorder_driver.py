@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.vllm_driver import Run, parse
+from kvatlas.live.checkpoint import checkpoint_bytes
 from kvatlas.live.session import Session, Settings
 
 SAMPLES = {"plain": 0.0, "full": 1.0, "sampled": 0.01}
 _LENGTHS = (1, 4, 16, 64, 256, 1024)
 _CALLS = 200
+_CHECKPOINTS = 20
 _INTERRUPTED = 3
 
 
@@ -48,6 +50,7 @@ def main() -> None:
             step += 1
         faults = sum(session.recorder.faults for session in sessions)
         written = sum(file.stat().st_size for file in (Path(folder) / "full").rglob("*.kvseg"))
+        checkpoint_s = min(_timed(sessions[0]) for _ in range(_CHECKPOINTS))
         calls = _calls(runs["plain"].scheduler, runs["full"].scheduler, sessions[0])
         for session in sessions:
             session.close()
@@ -59,9 +62,17 @@ def main() -> None:
         "faults": faults,
         "written_bytes": written,
         "in_vllm": {call: _beside(runs, call) for call in runs["plain"].clock.laps},
+        "checkpoint_s": checkpoint_s,
         "calls": calls,
     }
     sys.stdout.write(f"\n{json.dumps(result)}\n")
+
+
+def _timed(session: Session) -> float:
+    """Return the seconds of one checkpoint."""
+    started = time.perf_counter()
+    checkpoint_bytes(session.recorder)
+    return time.perf_counter() - started
 
 
 def _all_step(runs: dict[str, Run], order: tuple[str, ...]) -> bool:

@@ -53,4 +53,5 @@ def pool_table(cost: RecorderCost) -> Table:
             f"{row.get_new_blocks_s * 1e9:,.0f} ns",
             f"{row.free_blocks_s * 1e9:,.0f} ns",
         )
+    table.add_row("a checkpoint of the whole pool", f"{cost.checkpoint_s * 1e3:.1f} ms", "")
     return table

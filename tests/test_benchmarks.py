@@ -44,6 +44,20 @@ def test_all_parts_that_need_no_process(trace: Path, tmp_path: Path) -> None:
     assert heard["tracking_over_recorded"] > 0
 
 
+def test_the_arena_is_measured_beside_others(trace: Path) -> None:
+    # GIVEN a short course WHEN the part runs THEN every contender has its time and its need
+    figures = main(["arena", *TINY, f"--trace={trace}"])["arena"]
+    names = [row["contender"] for row in figures["operations"]]
+    assert {"GPUMemoryPool", "IntelligentMemoryPool", "naive best fit"} <= set(names)
+    assert any(name.startswith("PyArrow") for name in names)
+    assert all(row["single_ns"] > 0 for row in figures["operations"])
+    need = {(row["contender"], row["course"]): row["overhead"] for row in figures["needs"]}
+    assert {name for name, _ in need} == set(names)
+    for course in {course for _, course in need}:
+        # The same ranges serve, so the same memory is enough.
+        assert need["GPUMemoryPool", course] == need["naive best fit", course] >= 1
+
+
 def test_the_command_line_of_kvatlas_is_timed(trace: Path) -> None:
     process = main(["end-to-end", "--repeats=1", f"--trace={trace}"])["end-to-end"]
     assert process["process"]["median"] > 0

@@ -21,22 +21,25 @@ COMPILED: bool = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 """False when `NUMBA_DISABLE_JIT` asks for plain Python."""
 
 
+_MADE_OF = {"engine": ("eviction", "placement", "tiers"), "tiers": ("eviction",)}
+"""Per package those below it, events aside, whose kernels are parts of its own."""
+
+
 @cache
 def cache_dir(package: str) -> Path:
     """Return the folder of the compiled kernels of `kvatlas.<package>`, by its sources' state.
 
     Numba looks only at the file of the function it loads, so a changed callee in another file would
     be missed. The folder's name therefore carries a digest of the path, size and modification time
-    of every source file that a kernel of this package may be made of: the engine's files and the
-    kernels of eviction policies and placements, or the package's `_*kernel.py`, and those of the
+    of every source file that a kernel of this package may be made of: the engine's files, or the
+    package's `_*kernel.py`, those of the packages that it is built on, and those of the
     events and the runs (under a millisecond).
     """
     root = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
     own = list((root / package).rglob("*.py" if package == "engine" else "_*kernel.py"))
-    if package == "engine":
-        own += (root / "eviction").glob("_*kernel.py")
-        own += (root / "placement").glob("_*kernel.py")
+    for below in _MADE_OF.get(package, ()):
+        own += (root / below).glob("_*kernel.py")
     shared = [Path(__file__), root / "records.py"]
     shared += [*(root / "events").glob("*.py"), *(root / "runs").glob("_*kernel.py")]
     for path in sorted({*own, *shared}):

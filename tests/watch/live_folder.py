@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from kvatlas.wire.segment_log import AT_CLOSED, AT_WORDS, SUFFIX
+from kvatlas.wire.segment_log import AT_CLOSED, AT_LOST, AT_WORDS, SUFFIX
 
 FIXTURES = Path(__file__).parents[1] / "live_parts" / "fixtures"
 
@@ -54,6 +54,10 @@ class RecordingEngine:
     def commit(self, share: float) -> None:
         """Let so much of the recording be there."""
         _put(self._segment, AT_WORDS, int(share * self._words))
+
+    def lose(self, records: int) -> None:
+        """Let the disk be full: so many records were lost so far."""
+        _put(self._segment, AT_LOST, records)
 
     def close(self) -> None:
         """Let all of it be there and the engine have ended properly."""

@@ -72,6 +72,18 @@ def test_events_come_as_they_are_committed(tmp_path: Path) -> None:
     assert names <= set(recording.names.values())
 
 
+def test_losses_show_though_nothing_new_is_written(tmp_path: Path) -> None:
+    engine = RecordingEngine(tmp_path)
+    engine.commit(0.5)
+    board = Board(only(open_watch(str(tmp_path)).engines()))
+    while board.advance():
+        pass
+    for lost in (1, 500):
+        engine.lose(lost)
+        assert board.advance() == 0
+        assert board.moment().health.lost_events == lost
+
+
 def test_a_restarted_server_is_a_new_engine(tmp_path: Path) -> None:
     first = RecordingEngine(tmp_path, pid=gone_pid())
     watch = open_watch(str(tmp_path))

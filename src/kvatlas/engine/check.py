@@ -10,10 +10,12 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
+from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.engine.kernels.state import NONE, NULL_BLOCK, RUNNING, Engine, Pool
 from kvatlas.errors import InvariantError
 from kvatlas.eviction.check import check_eviction
 from kvatlas.placement.check import check_placement
+from kvatlas.tiers.check import check_tier
 
 
 def _require(holds: bool, promise: str) -> None:
@@ -57,6 +59,8 @@ def check_pool(pool: Pool) -> None:
     _check_index(pool)
     if pool.eviction is not None:
         _check_policy(pool, queue)
+    if pool.tier is not None:
+        check_tier(pool.tier)
     if pool.placement is not None:
         check_placement(pool.placement, placeable(pool))
 
@@ -139,14 +143,43 @@ def check_engine(engine: Engine) -> None:
             table = [b for b in engine.table[group, slot, :length].tolist() if b != NULL_BLOCK]
             _require(len(set(table)) == len(table), f"request {row} holds a block twice")
             owners.update(table)
+    limbo_slots = _limbo(engine)
+    for slot in limbo_slots:
+        for group in range(engine.groups.shape[0]):
+            length = int(engine.tables[group, slot].length)
+            owners.update(b for b in engine.table[group, slot, :length].tolist() if b != NULL_BLOCK)
     for block, count in enumerate(engine.pool.blocks["ref_count"].tolist()):
         if block != NULL_BLOCK:
             _require(
                 count == owners[block],
                 f"block {block}: ref count {count}, {owners[block]} owners",
             )
+    slots += limbo_slots
     slots += engine.free_slots[: int(engine.queue.free_slots)].tolist()
     _require(sorted(slots) == list(range(engine.free_slots.shape[0])), "a slot is lost")
     running = engine.running[: int(engine.queue.num_running)].tolist()
     _require(len(set(running)) == len(running), "a request runs twice")
     _require(all(status[row] == RUNNING for row in running), "a request runs that should not")
+
+
+def limbo_places(pressure: Pressure) -> list[int]:
+    """Return the places of the limbo that are taken, in the order in which they come back."""
+    info, size = pressure.info, pressure.limbo.shape[0]
+    return [(int(info.limbo_head) + i) % size for i in range(int(info.limbo_count))]
+
+
+def _limbo(engine: Engine) -> list[int]:
+    """Return the slots of finished requests whose blocks have not come back yet."""
+    pressure = engine.pressure
+    if pressure is None:
+        return []
+    info, size = pressure.info, pressure.limbo.shape[0]
+    _require(0 <= int(info.limbo_count) <= size, "the limbo holds more than it has room for")
+    places = limbo_places(pressure)
+    dues = pressure.limbo["due"][places].tolist()
+    _require(dues == sorted(dues), "the limbo's order is wrong")
+    _require(all(due >= int(info.step) for due in dues), "blocks in limbo are overdue")
+    counts = pressure.lengths["longer_count"].tolist()
+    _require(counts == sorted(counts, reverse=True), "fewer outputs are longer than a shorter one")
+    _require(counts[0] <= int(info.finished), "more outputs are known than have finished")
+    return [int(slot) for slot in pressure.limbo["slot"][places]]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kvatlas.engine.check import check_engine
 from kvatlas.engine.kernels import entries
-from kvatlas.engine.kernels.state import NONE, RUNNING, WAITING
+from kvatlas.engine.kernels.state import NONE, RUNNING, WAITING, Engine
 from kvatlas.engine.live_rows import Rows
 from kvatlas.engine.request import Request
 from kvatlas.engine.specs import CrossAttentionSpec, EngineConfig
@@ -40,10 +40,28 @@ class KVCacheManager:
     def __init__(
         self, config: EngineConfig, *, max_num_requests: int = 4096, secret: bytes | None = None
     ) -> None:
+        if config.host_blocks:
+            raise InputError(
+                "the host tier below an engine is the scheduler's",
+                field="host_blocks",
+                value=config.host_blocks,
+                remedy="use Scheduler, or a kvatlas.tiers.SwapManager beside this manager",
+            )
+        if config.under_pressure:
+            raise InputError(
+                "the policies under pressure are the scheduler's",
+                field="config",
+                remedy="use Scheduler, or kvatlas.pressure beside your own",
+            )
         self.config = config
         self._rows = Rows(config, max_num_requests, secret)
         self._engine = self._rows.engine
         self._watermark_blocks = int(config.watermark * config.num_blocks)
+
+    @property
+    def state(self) -> Engine:
+        """The engine behind this face: look, don't touch."""
+        return self._engine
 
     @property
     def usage(self) -> float:

@@ -36,6 +36,8 @@ _LOG_ROWS = 1 << 17
 _MOST_STEP_ROWS = 1 << 24
 """Rows of a single step that the log makes room for: 1.9 GB of address space, not of memory."""
 
+_COUNTED = ("lazy_kept", "lazy_hurried", "refreshed_blocks", "allocated_ahead", "held_back")
+
 
 class Replay:
     """One workload on one engine; `run()` once, then read the result.
@@ -71,7 +73,14 @@ class Replay:
         judged = len(config.groups) == 1 and isinstance(config.groups[0], FullAttentionSpec)
         judged = judged and config.enable_prefix_caching and workload.prefix_known
         self.engine = make_engine(
-            config, requests, ids, per_id, longest, num_keys=self.num_keys, judged=judged
+            config,
+            requests,
+            ids,
+            per_id,
+            longest,
+            num_keys=self.num_keys,
+            judged=judged,
+            ms_per_token=self.drive_config.step_ms_per_ktok / 1e3,
         )
         self._rejected: list[int] = []
         if not self.drive_config.block_like_vllm:
@@ -115,6 +124,10 @@ class Replay:
         """
         self._on_events = on_events
         self.engine = self.engine._replace(pool=self._logged_pool())
+
+    def flush_events(self) -> None:
+        """Hand what was logged since the last slice to the listener."""
+        self._drain()
 
     def run(self, on_progress: Callable[[Replay], None] | None = None) -> ReplayResult:
         """Run to the end and return the result; `on_progress` is called between slices.
@@ -181,7 +194,26 @@ class Replay:
         sums |= {name: float(getattr(totals, name)) for name in TOTALS.names or ()}
         info = self.engine.pool.info
         sums |= {name: float(getattr(info, name)) for name in ("evictions", "allocations")}
-        return sums
+        sums["refused_requests"] = float(len(self._rejected))
+        return sums | self._pressure_sums() | self._tier_sums()
+
+    def _pressure_sums(self) -> dict[str, float]:
+        """Return what the policies for short memory have done; nothing while all are off."""
+        pressure = self.engine.pressure
+        if pressure is None:
+            return {}
+        return {f"pressure_{name}": float(getattr(pressure.info, name)) for name in _COUNTED}
+
+    def _tier_sums(self) -> dict[str, float]:
+        """Return what the host tier has done; nothing without one."""
+        tier = self.engine.pool.tier
+        if tier is None:
+            return {}
+        names = ("restored", "written", "kept", "saved_at_preemption", "swapped", "recomputed")
+        counts = {f"host_{name}": float(getattr(tier.info, name)) for name in names}
+        held = ("capacity", "used", "inserts", "evictions", "refusals")
+        counts |= {f"host_{name}": float(getattr(tier.store.info, name)) for name in held}
+        return counts | {"host_moving_ms": float(tier.info.moving_ms)}
 
     def check(self) -> None:
         """Check every invariant of the engine; O(blocks + requests). Raises InvariantError."""
@@ -209,6 +241,9 @@ class Replay:
             "mean_usage": round(float(state.usage_sum) / max(1, steps), 4),
             "mean_running": round(int(state.running_sum) / max(1, steps), 2),
         }
+        if self.config.host_blocks:
+            decisions["restored_tokens"] = int(totals.restored)
+            decisions["preempted_restored_tokens"] = int(totals.preempted_restored)
         if self._sha is not None:
             decisions["alloc_sha256"] = self._sha.hexdigest()[:16]
             decisions["freelist_sha256"] = hashlib.sha256(
@@ -247,6 +282,9 @@ class Replay:
             # evicted, allocated, cached.
             2 * seqs * min(width, config.num_blocks) + 3 * (new_blocks + seqs * encoder)
         )
+        if self.engine.pool.tier is not None:
+            # Each new block may have been written first, and each table once more at its end.
+            step_rows += new_blocks + seqs * min(width, config.num_blocks) + seqs
         step_rows += 8 * seqs + 2 * workload.num_requests + 16
         step_rows = min(step_rows, _MOST_STEP_ROWS)
         log = make_log(_LOG_ROWS + step_rows, 2 * (_LOG_ROWS + step_rows))

@@ -14,6 +14,17 @@ from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
 from kvatlas.errors import InputError
 from kvatlas.eviction.registry import policy
 from kvatlas.placement.registry import placement_policy
+from kvatlas.tiers.build import SWAPS, WRITE_BACKS, require_policy
+
+_MOST_OF_A_POLICY = 1_000_000
+PRESSURE_POLICIES: dict[str, int | float | bool] = {
+    "lazy_free_steps": 0,
+    "protect_waiting": 0,
+    "preallocate_blocks": 0,
+    "preallocate_predicted": False,
+    "admission_growth": 0.0,
+}
+"""Settings of the policies for short memory that vLLM does not have, and what is off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +113,25 @@ class EngineConfig:
             order.
         placement: which free block ids a request gets, a name of `kvatlas.placement.PLACEMENTS`;
             `queue` is vLLM's order.
+        forget_uncomputed: under the priority policy, a request that loses its blocks in the step
+            that scheduled it takes the keys of what it did not compute along. vLLM 0.32 keeps them
+            (False), so that a later request may hit blocks nobody has written.
+        host_blocks: blocks of a host tier below the device, 0 for none: what it holds extends a
+            prompt's hit, and is brought back.
+        host_policy: who leaves the host tier, a name of `kvatlas.tiers.TIER_POLICIES`.
+        host_write_back: when blocks are written there: `evict`, when they lose their content;
+            `free`, whenever a request gives them back; `preempt`, only when it is preempted.
+        swap: `always` brings back what is there; `auto` only what is not computed again sooner;
+            `never` nothing for preempted requests, which are computed again as in vLLM.
+        host_bandwidth: bytes per second, either direction; 0: moving blocks takes no time.
+        host_block_bytes: bytes of a block in all layers; 0 when nobody asked for bytes.
+        lazy_free_steps: steps that a finished request keeps its blocks unless somebody needs them;
+            this and the rest is not vLLM's, and off by default.
+        protect_waiting: of so many waiting requests, the hits are kept from eviction.
+        preallocate_blocks: blocks that a decoding request takes ahead while they are free.
+        preallocate_predicted: take them up to the predicted end of the output, not beyond.
+        admission_growth: share of the blocks by which what runs is predicted to grow that admission
+            leaves free, 0 to 1.
 
     Raises:
         InputError: a value that vLLM would refuse, or that this twin does not model.
@@ -125,6 +155,18 @@ class EngineConfig:
     version: str = VLLM_VERSIONS[0]
     eviction_policy: str = "lru"
     placement: str = "queue"
+    forget_uncomputed: bool = False
+    host_blocks: int = 0
+    host_policy: str = "lru"
+    host_write_back: Literal["evict", "free", "preempt"] = "evict"
+    swap: Literal["auto", "always", "never"] = "auto"
+    host_bandwidth: float = 0.0
+    host_block_bytes: int = 0
+    lazy_free_steps: int = 0
+    protect_waiting: int = 0
+    preallocate_blocks: int = 0
+    preallocate_predicted: bool = False
+    admission_growth: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least(self, 2, "num_blocks", "one block is the null block and holds no tokens")
@@ -151,7 +193,14 @@ class EngineConfig:
         rules(self.version)
         policy(self.eviction_policy)
         placement_policy(self.placement, self.eviction_policy)
+        self._check_pressure()
         self._check_groups()
+        self._check_host_tier()
+
+    @property
+    def under_pressure(self) -> bool:
+        """Whether any of the policies is on that vLLM does not have for when memory is short."""
+        return any(getattr(self, name) != off for name, off in PRESSURE_POLICIES.items())
 
     @property
     def groups(self) -> tuple[KVCacheSpec, ...]:
@@ -186,6 +235,13 @@ class EngineConfig:
         """Tokens scheduled but not settled: one batch, two with async scheduling."""
         return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
 
+    @property
+    def host_ms_per_block(self) -> float:
+        """Milliseconds that a block takes to the host tier or back."""
+        if self.host_bandwidth == 0:
+            return 0.0
+        return self.host_block_bytes / self.host_bandwidth * 1e3
+
     def with_(self, **changes: Any) -> EngineConfig:
         """Return a copy with `changes`, validated again."""
         return replace(self, **changes)
@@ -194,6 +250,74 @@ class EngineConfig:
         return any(
             isinstance(spec, MambaSpec) and spec.mamba_cache_mode == mode for spec in self.groups
         )
+
+    def _check_host_tier(self) -> None:
+        for name in ("host_blocks", "host_bandwidth", "host_block_bytes"):
+            _at_least(self, 0, name)
+        for name, known in (("host_write_back", WRITE_BACKS), ("swap", SWAPS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(
+                    f"must be one of {', '.join(known)}",
+                    field=name,
+                    value=value,
+                )
+        require_policy(self.host_policy)
+        if not math.isfinite(self.host_bandwidth):
+            raise InputError(
+                "must be a number of bytes per second",
+                field="host_bandwidth",
+                value=self.host_bandwidth,
+                remedy="give 0 for no time at all",
+            )
+        if self.host_bandwidth > 0 and self.host_block_bytes == 0:
+            raise InputError(
+                "how long a block takes depends on its bytes",
+                field="host_bandwidth",
+                value=self.host_bandwidth,
+                remedy="give host_block_bytes too",
+            )
+        if self.host_blocks == 0:
+            return
+        if len(self.groups) != 1 or not isinstance(self.groups[0], FullAttentionSpec):
+            raise InputError(
+                "a host tier is modelled for one group of full attention",
+                field="host_blocks",
+                value=self.host_blocks,
+                remedy="leave it at 0 for this model",
+            )
+        if not self.enable_prefix_caching:
+            raise InputError(
+                "a host tier finds blocks by the keys of the prefix cache",
+                field="host_blocks",
+                value=self.host_blocks,
+                remedy="turn prefix caching on",
+            )
+
+    def _check_pressure(self) -> None:
+        for name in ("lazy_free_steps", "protect_waiting", "preallocate_blocks"):
+            _at_least(self, 0, name)
+            if getattr(self, name) > _MOST_OF_A_POLICY:
+                raise InputError(
+                    "too large to mean anything",
+                    field=name,
+                    value=getattr(self, name),
+                    remedy=f"at most {_MOST_OF_A_POLICY:,}",
+                )
+        if not (math.isfinite(self.admission_growth) and 0.0 <= self.admission_growth <= 1.0):
+            raise InputError(
+                "a share of the predicted growth",
+                field="admission_growth",
+                value=self.admission_growth,
+                remedy="give a number from 0 (off) to 1",
+            )
+        if self.protect_waiting and self.eviction_policy != "lru":
+            raise InputError(
+                "protects by the order of the free queue, which another eviction policy overrules",
+                field="protect_waiting",
+                value=self.protect_waiting,
+                remedy="use it with the eviction policy lru",
+            )
 
     def _check_groups(self) -> None:
         if not self.groups:

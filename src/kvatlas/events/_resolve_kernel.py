@@ -57,6 +57,7 @@ class Tables(NamedTuple):
     slot_of: I32  # (R,) NONE without
     request_of: I32  # (S,) NONE without
     free_slots: I32  # (S,) stack
+    moved_to: I32  # (N,) zeros between events
     limits: Record  # LIMITS
 
 
@@ -142,8 +143,10 @@ def resolve_rows(
             fault, used = _look_up(tables, row, ids, used)
             if fault != FINE:
                 return fault
+        # What is moved may come from beside the pool: the null block's place.
+        first_block = 0 if row.event == schema.MOVED else limits.first_block
         for i in range(row.blocks_at, row.blocks_at + row.count):
-            if not limits.first_block <= ids[i] < limits.num_blocks:
+            if not first_block <= ids[i] < limits.num_blocks:
                 return BAD_BLOCK
         fault = _follow(tables, row, ids)
         if fault != FINE:
@@ -229,7 +232,7 @@ def _look_up(tables: Tables, row: Record, ids: I32, used: int) -> tuple[int, int
 def _follow(tables: Tables, row: Record, ids: I32) -> int:
     """Let the block tables follow an event."""
     if row.event == schema.MOVED:
-        if row.to_block < tables.limits.first_block:
+        if row.to_block < 0:
             return BAD_BLOCK
         if int(row.to_block) + row.count > tables.limits.num_blocks:
             return BAD_BLOCK
@@ -291,12 +294,17 @@ def _release(tables: Tables, request: int) -> None:
 
 @kernel
 def _rename(tables: Tables, row: Record, ids: I32) -> None:
-    """Put the new ids of moved blocks into every table; O(cells in use * moved)."""
+    """Put the new ids of moved blocks into every table; O(cells in use + moved)."""
+    first, moved_to = int(row.blocks_at), tables.moved_to
     for i in range(row.count):
-        for slot in range(tables.request_of.shape[0]):
-            if tables.request_of[slot] == NONE:
-                continue
-            for group in range(tables.lengths.shape[1]):
-                for at in range(tables.lengths[slot, group]):
-                    if tables.cells[slot, group, at] == ids[row.blocks_at + i]:
-                        tables.cells[slot, group, at] = row.to_block + i
+        moved_to[ids[first + i]] = 1 + row.to_block + i
+    for slot in range(tables.request_of.shape[0]):
+        if tables.request_of[slot] == NONE:
+            continue
+        for group in range(tables.lengths.shape[1]):
+            for at in range(tables.lengths[slot, group]):
+                block = int(tables.cells[slot, group, at])
+                if block != NONE and moved_to[block] != 0:
+                    tables.cells[slot, group, at] = moved_to[block] - 1
+    for i in range(row.count):
+        moved_to[ids[first + i]] = 0

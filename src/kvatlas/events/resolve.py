@@ -42,7 +42,8 @@ FAULTS = (
 class Resolver:
     """Follows the block tables through a stream, so that positions become ids.
 
-    Memory: 4 bytes per cell of `max_num_seqs` tables (touched only where used), 4 per request.
+    Memory: 4 bytes per cell of `max_num_seqs` tables (touched only where used), 4 per request, and
+    4 per block once any is moved.
     """
 
     def __init__(self, header: Header, source: str | None = None) -> None:
@@ -54,6 +55,7 @@ class Resolver:
             slot_of=np.full(max(1, header.num_requests), NONE, np.int32),
             request_of=np.full(seqs, NONE, np.int32),
             free_slots=np.arange(seqs, dtype=np.int32)[::-1].copy(),
+            moved_to=np.zeros(header.num_blocks, np.int32),
             limits=one_record(
                 LIMITS,
                 num_blocks=header.num_blocks,

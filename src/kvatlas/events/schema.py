@@ -70,7 +70,8 @@ EVENTS: dict[str, str] = {
     "queue that would have fitted even without a hit; else, who was preempted",
     "reset": "the whole prefix cache was forgotten; `count`: blocks that were cached; cause "
     "`checkpoint`: by the reader only",
-    "moved": "`blocks` were copied to as many blocks from `to_block` on, with owners and keys",
+    "moved": "`blocks` were copied to as many blocks from `to_block` on, with owners and keys; the "
+    "null block stands for a place beside the pool, through which blocks that change places go",
     "swapped_out": "blocks were copied to another tier (cause `host` or `disk`)",
     "swapped_in": "blocks were copied back from another tier (cause `host` or `disk`)",
     "step": "`count` consecutive steps of the scheduler that differ in nothing but time; `tokens` "

@@ -6,9 +6,9 @@ what each writes (`step_hooks`, `request_hooks`, `pool_hooks`, `rare_hooks`), th
 
 Written for vLLM 0.32. A hook is an attribute of the instance in front of the class's method, so
 taking it away is deleting the attribute, and other engines of the process are not concerned. What
-happens for every decoded token is not listened to: a wrapper around `allocate_slots` alone costs
-some 3% of a decoding step. A step's scheduled tokens are written once, when it is over, and the few
-calls that reach the pool learn whose they are from the caller's local `request_id`.
+happens for every decoded token is not listened to, for each would pay: a step's scheduled tokens
+are written once, when it is over, and the few calls that reach the pool learn whose they are from
+the caller's local `request_id`.
 """
 
 from __future__ import annotations

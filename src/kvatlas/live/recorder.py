@@ -85,6 +85,8 @@ class Recorder:
         if now < self._last_us:
             # Stand still; from here on count on from there.
             self.clock_steps_back += 1
+            if self.clock_steps_back == 1:
+                self._say("kvatlas: the clock went backwards; recorded time stands still meanwhile")
             self._start_ns -= (self._last_us - now) * 1000
             return self._last_us
         self._last_us = now

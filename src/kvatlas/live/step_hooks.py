@@ -80,7 +80,10 @@ class StepHooks:
                 recorder.fail(error)
             recorder.flush()
             if self.steps_left <= 0:
-                self.on_until()
+                try:
+                    self.on_until()
+                except Exception as error:
+                    recorder.fail(error)
             return output
 
         return schedule

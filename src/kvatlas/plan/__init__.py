@@ -4,6 +4,13 @@ Owns: the way from measurements to a verdict. Leaves to others: measuring (`kvat
 showing (`kvatlas.report`).
 """
 
+from kvatlas.plan.block_size import (
+    AdaptiveBlockSizer,
+    BlockSizeAdvice,
+    BlockSizeEstimate,
+    expected_waste,
+)
+from kvatlas.plan.block_size_replay import MeasuredBlockSize, measure_block_sizes
 from kvatlas.plan.effects import measure_effects
 from kvatlas.plan.reload import reload_workload
 from kvatlas.plan.rules import RULES, Rule, evaluate
@@ -13,11 +20,17 @@ from kvatlas.plan.what_if import Budget, WhatIf, replay_figures
 
 __all__ = [
     "RULES",
+    "AdaptiveBlockSizer",
+    "BlockSizeAdvice",
+    "BlockSizeEstimate",
     "Budget",
+    "MeasuredBlockSize",
     "Rule",
     "Setup",
     "WhatIf",
     "evaluate",
+    "expected_waste",
+    "measure_block_sizes",
     "measure_effects",
     "reload_workload",
     "replay_figures",

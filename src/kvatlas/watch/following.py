@@ -77,12 +77,13 @@ class LiveFeed:
 
     def poll(self, budget_events: int) -> list[Chunk]:
         """Return what is new; `budget_events` is a rough bound."""
-        chunks: list[Chunk] = []
         behind_bytes = -1
-        # What was read may be no whole step yet, or the events may begin anew.
-        while not chunks and self._follower.behind_bytes not in (0, behind_bytes):
+        # Also when no words are new: what the recorder loses meanwhile stands in the head. And what
+        # was read may be no whole step yet, or the events may begin anew.
+        while not (chunks := self._follower.poll(_WORDS_PER_EVENT * budget_events)):
+            if self._follower.behind_bytes in (0, behind_bytes):
+                break
             behind_bytes = self._follower.behind_bytes
-            chunks = self._follower.poll(_WORDS_PER_EVENT * budget_events)
         new = sum(len(chunk.rows) for chunk in chunks)
         if new:
             self._events += new

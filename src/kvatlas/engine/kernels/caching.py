@@ -7,7 +7,7 @@ v1/core/single_type_kv_cache_manager.py, vLLM 0.32.0.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import evicting, prefix_index, recording
+from kvatlas.engine.kernels import evicting, prefix_index, recording, tiering
 from kvatlas.engine.kernels.attention import cdiv
 from kvatlas.engine.kernels.identity import fill_keys, key_at
 from kvatlas.engine.kernels.state import (
@@ -52,6 +52,7 @@ def cache_blocks(engine: Engine, row: int, num_tokens: int) -> None:
                 before = key
                 prefix_index.insert(pool, group, key, block, at)
                 evicting.inserted(pool, pool.eviction, engine.table[group, slot], i)
+                tiering.cached(pool, pool.tier, engine.table[group, slot], i)
                 inserted += 1
                 if noted and engine.seen[key] == 0:
                     engine.seen[key] = row + 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.kernels import manager, queues, recording, scheduler
+from kvatlas.engine.kernels import manager, queues, recording, scheduler, tiering
 from kvatlas.engine.kernels.arrivals import Arrivals
 from kvatlas.engine.kernels.glide import glide
 from kvatlas.engine.kernels.state import NEW_KIND, NONE, REJECTED, WAITING, Engine, Step
@@ -81,7 +81,8 @@ def drive(
         state.scheduled_tokens += tokens
         if tokens == 0:
             state.empty_steps += 1
-        duration_ms = step_ms(step_time, tokens)
+        plain_ms = step_ms(step_time, tokens)
+        duration_ms = tiering.lengthened(engine.pool.tier, plain_ms)
         progress.state.clock_ms = started_ms + duration_ms
         for i in range(step.info.entries):
             if step.entries[i].kind == NEW_KIND:
@@ -98,7 +99,7 @@ def drive(
         if config.async_scheduling == 0:
             _update(engine, step, progress)
             if state.just_finished == 0 and 0 < tokens == engine.queue.num_running:
-                glide(engine, step, arrivals, duration_ms, sink, progress, last_step, last_token)
+                glide(engine, step, arrivals, plain_ms, sink, progress, last_step, last_token)
         else:
             had_pending = state.pending != 0
             if had_pending:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.kernels import recording
+from kvatlas.engine.kernels import foresight, lazy, recording
 from kvatlas.engine.kernels.arrivals import Arrivals
 from kvatlas.engine.kernels.state import NONE, Engine, Step
 from kvatlas.engine.kernels.stream import STEP_WORD, Sink, put
@@ -39,9 +39,9 @@ def glide(
         return  # An admission has made room in the backlog: the next step receives a request first.
     refused = 1 if step.info.refused_row != NONE else 0
     may_admit = engine.queue.num_waiting > 0 and running < config.max_num_seqs
-    if may_admit and (refused == 0 or config.hybrid != 0):
+    if may_admit and (refused == 0 or config.hybrid != 0 or foresight.restless(engine.pressure)):
         return
-    steps = last_step - state.steps
+    steps = lazy.quiet_steps(engine.pressure, int(last_step - state.steps))
     for at in range(running):
         request = requests[engine.running[at]]
         to_end = min(request.prompt + request.max_tokens, config.max_model_len)
@@ -73,6 +73,7 @@ def glide(
     if done > 0 and engine.pool.log.info.on != 0:
         recording.glided(engine, step, done, refused, wasted + (done - 1) * filled, duration_ms)
         engine.pool.log.info.time_ms = state.clock_ms
+    lazy.steps_passed(engine.pressure, done)
     progress.totals.failed_waiting += refused * done
     for at in range(running):
         request = requests[engine.running[at]]

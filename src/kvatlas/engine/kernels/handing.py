@@ -6,7 +6,7 @@ Owns: the books of an allocation whose blocks were chosen. Leaves to others: cho
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import prefix_index, recording
+from kvatlas.engine.kernels import prefix_index, recording, tiering
 from kvatlas.engine.kernels.state import I32, NONE, Pool
 from kvatlas.jit import kernel
 
@@ -14,6 +14,7 @@ from kvatlas.jit import kernel
 @kernel
 def hand_out(pool: Pool, out: I32, start: int, count: int) -> None:
     """Give `out[start:start + count]`, taken from the queue, to their new owner; O(count)."""
+    tiering.lost(pool, pool.tier, out, start, start + count)
     if pool.log.info.on != 0:
         recording.evictions(pool, out, start, count)
     evicted = 0

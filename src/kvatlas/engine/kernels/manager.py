@@ -8,7 +8,7 @@ context parallelism.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import evicting, recording
+from kvatlas.engine.kernels import evicting, foresight, lazy, protecting, recording, tiering
 from kvatlas.engine.kernels import pool as pool_
 from kvatlas.engine.kernels.attention import num_skipped_tokens
 from kvatlas.engine.kernels.caching import cache_blocks
@@ -39,7 +39,8 @@ def allocate_slots(
     Args:
         row: the request; it gets a slot for its block tables if it has none.
         num_new_tokens: tokens to compute now, at least 1.
-        num_hit_tokens: tokens just found by `lookup` (`engine.hits`), 0 for a running request.
+        num_hit_tokens: tokens just found by `lookup` (`engine.hits`), then in the tier; 0 for a
+            running request.
         with_hits: whether any group has hits (vLLM: the computed blocks are not the empty ones).
         full_sequence_must_fit: refuse unless blocks for all tokens are free now.
         watermark_blocks: blocks that must stay free beyond the need.
@@ -60,36 +61,48 @@ def allocate_slots(
         )
     if full_sequence_must_fit:
         tokens = min(requests[row].num_tokens, config.max_model_len)
-        need = watermark_blocks
-        for group in range(num_groups):
-            need += blocks_to_allocate(
-                engine, group, row, tokens, tokens, total_computed, with_hits, True
-            )
-        if need > engine.pool.info.free:
-            log.needed = need
-            return False
+        while True:
+            need = watermark_blocks
+            for group in range(num_groups):
+                need += blocks_to_allocate(
+                    engine, group, row, tokens, tokens, total_computed, with_hits, True
+                )
+            if need <= engine.pool.info.free:
+                break
+            if not lazy.hurry(engine, engine.pressure):
+                log.needed = need
+                return False
     main_tokens = total_computed + num_new_tokens
     tokens = min(main_tokens + config.num_lookahead_tokens, config.max_model_len)
     slot = int(requests[row].slot)
     processed = max(0, total_computed - requests[row].in_flight)
     if slot != NONE:
         remove_skipped(engine, row, processed)
-    need = watermark_blocks
-    for group in range(num_groups):
-        need += blocks_to_allocate(
-            engine, group, row, tokens, main_tokens, computed, with_hits, False
-        )
-    if need > engine.pool.info.free:
-        log.needed = need
-        return False
+    while True:
+        need = watermark_blocks
+        for group in range(num_groups):
+            need += blocks_to_allocate(
+                engine, group, row, tokens, main_tokens, computed, with_hits, False
+            )
+        if need <= engine.pool.info.free:
+            break
+        if not lazy.hurry(engine, engine.pressure):
+            log.needed = need
+            return False
+    if need > 0 and slot != NONE and num_new_tokens == 1 and computed >= requests[row].prompt:
+        tokens = foresight.tokens_ahead(engine, engine.pressure, row, tokens, main_tokens, need)
+    free_before = engine.pool.info.free
     if slot == NONE:
         slot = take_slot(engine, row)
         evicting.request_begins(engine.pool.eviction)
+        tiering.pin(engine.pool.tier)
     if with_hits:
         for group in range(num_groups):
             adopt_hits(engine, group, slot, computed)
     for group in range(num_groups):
         allocate_new(engine, group, row, tokens, main_tokens)
+    tiering.adopt(engine, engine.pool.tier, slot, int(engine.scratch[0].num_hits))
+    protecting.removed(engine.pressure, free_before - engine.pool.info.free)
     if engine.pool.info.caching != 0:
         cache_blocks(engine, row, min(main_tokens, requests[row].num_tokens))
     requests[row].quiet_until = _quiet_until(engine, slot, processed)
@@ -108,6 +121,7 @@ def free(engine: Engine, row: int) -> None:
     if slot == NONE:
         return
     evicting.request_ends(engine, engine.pool.eviction, row)
+    tiering.given_back(engine, engine.pool.tier, row, slot)
     for group in range(engine.groups.shape[0]):
         log.group = group
         pool_.free_blocks(

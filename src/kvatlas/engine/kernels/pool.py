@@ -7,8 +7,9 @@ Mirrors v1/core/block_pool.py and kv_cache_utils.FreeKVCacheBlockQueue of vLLM 0
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import evicting, placing, prefix_index, recording
+from kvatlas.engine.kernels import evicting, placing, prefix_index, recording, tiering
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
+from kvatlas.events import schema
 from kvatlas.jit import inlined, kernel
 
 
@@ -24,6 +25,7 @@ def get_new_blocks(pool: Pool, count: int, out: I32, start: int) -> None:
         return
     if placing.take_placed(pool, pool.placement, count, out, start):
         return
+    tiering.lost_from_queue(pool, pool.tier, count)
     blocks = pool.blocks
     sentinel = blocks.shape[0] - 1
     block = int(blocks[sentinel].next_free)
@@ -110,6 +112,21 @@ def free_blocks(pool: Pool, table: I32, start: int, stop: int, step: int) -> Non
     placing.freed(pool, pool.placement, table, start, stop, step)
     if pool.log.info.on != 0:
         recording.frees(pool, table, start, stop, step)
+
+
+@kernel
+def uncache(pool: Pool, block: int) -> bool:
+    """Drop the content cached in `block`, wherever the block is; say whether there was any."""
+    if pool.blocks[block].key == NONE:
+        return False
+    if pool.log.info.on != 0:
+        recording.eviction(pool, block, schema.BY_EXPLICIT)
+    evicting.dropped(pool, pool.eviction, block)
+    placing.dropped(pool, pool.placement, block)
+    prefix_index.remove(pool, block)
+    pool.info.cached -= 1
+    pool.info.evictions += 1
+    return True
 
 
 @kernel

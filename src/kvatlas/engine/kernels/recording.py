@@ -180,6 +180,39 @@ def _put_cached(
 
 
 @kernel
+def swapped_out(pool: Pool, block: int) -> None:
+    """Log that `block` has just been copied to the host; blocks in a row of calls share one."""
+    log = pool.log
+    info = log.info
+    last = log.rows[max(0, int(info.used) - 1)]
+    if (
+        info.used > 0
+        and info.ids_used < log.ids.shape[0]
+        and last.event == schema.SWAPPED_OUT
+        and last.step == info.step
+        and last.request == info.request
+        and last.blocks_at + last.count == info.ids_used
+    ):
+        last.count += 1
+    else:
+        at = put_blocks(log, schema.SWAPPED_OUT, schema.BY_HOST, 0, NONE, 1)
+        if info.ids_used == log.ids.shape[0]:
+            info.dropped += 1
+            log.rows[at].count = 0
+            return
+        log.rows[at].blocks_at = info.ids_used
+    log.ids[info.ids_used] = block
+    info.ids_used += 1
+
+
+@kernel
+def swapped_in(pool: Pool, table: I32, start: int, stop: int) -> None:
+    """Log that the blocks `table[start:stop]` have been copied back from the host; O(length)."""
+    at = put_blocks(pool.log, schema.SWAPPED_IN, schema.BY_HOST, 0, start, stop - start)
+    list_blocks(pool.log, at, table, start, stop, 1)
+
+
+@kernel
 def reset(pool: Pool) -> None:
     """Log that the whole cache is about to be forgotten."""
     row = pool.log.rows[new_row(pool.log, schema.RESET, NONE)]
@@ -258,6 +291,14 @@ def lookup(engine: Engine, row: int, tokens: int, hit: int) -> None:
     if engine.pool.info.caching == 0:
         hit = NONE
     put_request(engine.pool.log, schema.LOOKED_UP, cause, row, tokens, hit)
+
+
+@kernel
+def forget(log: Log, at: int) -> None:
+    """Take row `at` out again; the rows since, of blocks freed for it, move up; O(them)."""
+    for i in range(at, log.info.used - 1):
+        log.rows[i] = log.rows[i + 1]
+    log.info.used -= 1
 
 
 @kernel

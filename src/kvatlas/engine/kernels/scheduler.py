@@ -8,7 +8,16 @@ priority, preemption by recompute; no speculative tokens, encoder budgets, LoRA 
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import manager, misses, queues, recording
+from kvatlas.engine.kernels import (
+    foresight,
+    lazy,
+    manager,
+    misses,
+    protecting,
+    queues,
+    recording,
+    tiering,
+)
 from kvatlas.engine.kernels.caching import cache_blocks, new_step_starts
 from kvatlas.engine.kernels.lookup import find_longest_cache_hit
 from kvatlas.engine.kernels.mamba_chunks import align_chunk
@@ -40,6 +49,8 @@ def schedule(engine: Engine, step: Step, totals: Record) -> None:
     step.info.preempted = 0
     step.info.refused_row = NONE
     new_step_starts(engine)
+    lazy.step_begins(engine, engine.pressure)
+    protecting.refresh(engine, engine.pressure)
     threshold = config.long_prefill_token_threshold
     if engine.queue.num_running + engine.queue.num_waiting <= 1:
         threshold = 0
@@ -120,10 +131,11 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
             # always drained by the next schedule().
             break
         num_tokens = int(requests[row].num_tokens)
-        hit = 0
+        hit = on_device = 0
         if caching:
-            hit, uncached = find_longest_cache_hit(engine, row, num_tokens - 1)
-            requests[row].boundary = hit + uncached if uncached != 0 else 0
+            on_device, uncached = find_longest_cache_hit(engine, row, num_tokens - 1)
+            requests[row].boundary = on_device + uncached if uncached != 0 else 0
+            hit = tiering.extended(engine, engine.pool.tier, row, num_tokens - 1, on_device)
         with_hits = False
         if caching:
             for group in range(engine.groups.shape[0]):
@@ -136,18 +148,23 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
         if config.mamba_align_split != 0:
             new_tokens = align_chunk(engine, row, new_tokens, hit)
         if new_tokens == 0:
+            tiering.forget_found(engine.pool.tier)
             break
         watermark = config.watermark_blocks if engine.queue.num_running > 0 else 0
+        growth = foresight.growth_blocks(engine, engine.pressure, row)
+        watermark += growth
+        must_fit = config.reserve_full_isl != 0 or growth > 0
         log = engine.pool.log
+        looked_up_at = int(log.info.used)
         if log.info.on != 0:
             recording.lookup(engine, row, num_tokens, hit)
-        if not manager.allocate_slots(
-            engine, row, new_tokens, hit, with_hits, config.reserve_full_isl != 0, watermark
-        ):
+        if not manager.allocate_slots(engine, row, new_tokens, hit, with_hits, must_fit, watermark):
             totals.failed_waiting += 1
+            foresight.refused(engine, engine.pressure, growth)
             step.info.refused_row = row
+            tiering.forget_found(engine.pool.tier)
             if log.info.on != 0:
-                log.info.used -= 1  # the lookup was in vain
+                recording.forget(log, looked_up_at)  # it was in vain
                 later = recording.fitting_later(engine, watermark)
                 recording.refusal(engine, row, schema.BY_ADMISSION, num_tokens, later)
             break
@@ -155,9 +172,11 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
             if requests[row].preemptions > 0:
                 totals.preempted_queries += num_tokens
                 totals.preempted_hits += hit
+                totals.preempted_restored += hit - on_device
             else:
                 totals.queries += num_tokens
                 totals.hits += hit
+                totals.restored += hit - on_device
                 if engine.seen.shape[0] > 1:
                     misses.judge(engine, totals, row, hit)
         queues.pop_first(engine)
@@ -223,7 +242,9 @@ def update_from_output(engine: Engine, step: Step, totals: Record, finished: I64
                     cache_blocks(engine, row, ready)
         if stopped:
             engine.pool.log.info.free_cause = schema.BY_FINISHED
-            manager.free(engine, row)
+            foresight.learn(engine, engine.pressure, row)
+            if not lazy.kept(engine, engine.pressure, row):
+                manager.free(engine, row)
             requests[row].status = FINISHED
             if engine.pool.log.info.on != 0:
                 put_request(

@@ -18,10 +18,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.events._log_kernel import Log
 from kvatlas.eviction._state_kernel import Eviction
 from kvatlas.placement._state_kernel import Placement
 from kvatlas.records import Record, Records, record_dtype
+from kvatlas.tiers._state_kernel import Tier
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -108,6 +110,7 @@ CONFIG = record_dtype(
     watermark_blocks="i8",
     num_lookahead_tokens="i8",
     long_prefill_token_threshold="i8",
+    forget_uncomputed="i8",  # 1: a request that loses its turn takes its uncomputed keys along
     reserve_full_isl="i8",
     priority_policy="i8",
     async_scheduling="i8",
@@ -143,6 +146,8 @@ TOTALS = record_dtype(
     missed="i8",  # prompt tokens not found at first admissions
     missed_cold="i8",  # of these: nobody had them cached before
     missed_capacity="i8",  # of these: somebody had; the rest was never asked for
+    restored="i8",  # part of `hits`: brought back from the tier
+    preempted_restored="i8",  # part of `preempted_hits`
 )
 
 
@@ -159,6 +164,7 @@ class Pool(NamedTuple):
     log: Log  # what happened, while somebody listens
     eviction: Eviction | None  # the policy that chooses what is evicted, None for the queue's order
     placement: Placement | None  # which free blocks are handed out, None for the queue's order
+    tier: Tier | None = None  # where blocks go that leave the device, None for nowhere
 
 
 class Engine(NamedTuple):
@@ -181,6 +187,7 @@ class Engine(NamedTuple):
     step_keys: I64  # (G, K) keys that Mamba groups cached in this step
     scratch: Records  # (G,) SCRATCH
     seen: I32  # (K,) per key, 1 + the row that cached it first, 0 for none; (1,) when not kept
+    pressure: Pressure | None = None  # what vLLM does not do when memory is short, None for nothing
 
 
 class Step(NamedTuple):

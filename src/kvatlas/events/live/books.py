@@ -105,6 +105,17 @@ class Books:
         self.requests[row] = held
         return held
 
+    def arrival(self, words: Sequence[int]) -> tuple[str, list[bytes]]:
+        """Add the request that an `arrived` record tells of; return its name and its hashes."""
+        row, name_bytes = words[0], words[7]
+        hashes_at = 10 + -(-name_bytes // 4)
+        if name_bytes < 0 or len(words) < hashes_at:
+            raise self.damaged("a request's name is cut off", row)
+        name = words_to_bytes(words[10:hashes_at], name_bytes).decode(errors="replace")
+        digests = self.hashes_in(words[hashes_at:], words[8], words[9])
+        self.arrives(row, words[3], words[4], [self.number(digest) for digest in digests])
+        return name, digests
+
     def learns(self, row: int, first: int, digests: Sequence[bytes]) -> int:
         """Note a request's hashes from `first` on; return how many of them were known."""
         keys = self.request(row).keys

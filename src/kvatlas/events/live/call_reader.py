@@ -37,9 +37,15 @@ from kvatlas.events.live.calls import (
 )
 from kvatlas.events.live.counted_rows import CountedRows
 from kvatlas.events.live.folders import EngineFacts, read_facts
-from kvatlas.events.live.word_records import MOST_UNIT_RECORDS, WordRecord, WordRecords
+from kvatlas.events.live.word_records import (
+    MOST_UNIT_RECORDS,
+    WordRecord,
+    WordRecords,
+    asker_of,
+    time_ms,
+)
 from kvatlas.wire import layout
-from kvatlas.wire.layout import long_number, words_to_bytes
+from kvatlas.wire.layout import long_number
 from kvatlas.wire.segment_reader import SegmentReader, segment_numbers
 
 __all__ = ["Calls"]
@@ -143,7 +149,7 @@ class Calls:
     def _step(self, unit: list[WordRecord]) -> Iterator[Call]:
         end = unit[-1].words
         step = long_number(end[0], end[1])
-        yield StepBegan(step, _ms(unit[0].words, 0))
+        yield StepBegan(step, time_ms(unit[0].words, 0))
         rows, tokens = self._scheduled.read(end[7:])
         asked = {record.words[0] for record in unit if record.code == layout.LOOKED_UP}
         admitted = {row: new for row, new in zip(rows, tokens, strict=True) if row in asked}
@@ -167,7 +173,6 @@ class Calls:
         order = {row: at for at, (row, _) in enumerate(running)}
         earlier = [new for _, new in running]  # tokens of who was scheduled before
         current: _Open | None = None
-        last = -1
         at = 0
         while at < len(unit):
             record = unit[at]
@@ -193,7 +198,7 @@ class Calls:
                 if current is not None:
                     yield current.closed(True)
                     current = None
-                asker = _asker(unit, at)
+                asker = asker_of(unit, at)
                 while waiting and asker in order and order[waiting[-1][0]] < order[asker]:
                     row, new = waiting.pop()
                     yield _running(row, new).closed(True)
@@ -214,7 +219,6 @@ class Calls:
                 if current is None or current.row != row:
                     if current is not None:
                         yield current.closed(True)
-                        last = order.get(current.row, last)
                     current = _running(row, NONE)
                     while waiting and order[waiting[-1][0]] <= order.get(row, -1):
                         early, new = waiting.pop()
@@ -257,7 +261,7 @@ class Calls:
         end = unit[-1].words
         step = long_number(end[0], end[1])
         rows, counts = self._sampled.read(end[4:], self._sent.pop(step, []))
-        yield Sampled(step, _ms(end, 2), tuple(rows), tuple(counts))
+        yield Sampled(step, time_ms(end, 2), tuple(rows), tuple(counts))
         yield from self._outside(unit[1:-1])
 
     def _outside(self, records: list[WordRecord]) -> Iterator[Call]:
@@ -312,17 +316,13 @@ class Calls:
             yield Freed(owner, tuple(leaving))
 
     def _arrived(self, words: Sequence[int]) -> Arrived:
-        name_words = -(-words[7] // 4)
-        if words[7] < 0 or len(words) < 10 + name_words:
-            raise self._books.damaged("a request's name is cut off", words[0])
-        name = words_to_bytes(words[10 : 10 + name_words], words[7]).decode(errors="replace")
-        digests = self._books.hashes_in(words[10 + name_words :], words[8], words[9])
-        keys = [self._books.number(digest) for digest in digests]
-        self._books.arrives(words[0], words[3], words[4], keys)
+        name, digests = self._books.arrival(words)
         priority = long_number(words[5], words[6])
         if priority >= 1 << 61:
             priority -= 1 << 62
-        return Arrived(words[0], name, _ms(words, 1), words[3], words[4], priority, tuple(digests))
+        return Arrived(
+            words[0], name, time_ms(words, 1), words[3], words[4], priority, tuple(digests)
+        )
 
     # Effects
 
@@ -375,18 +375,3 @@ class Calls:
 def _running(row: int, new_tokens: int) -> _Open:
     """Return the call for a running request, as vLLM's scheduler makes it."""
     return _Open(row, new_tokens, 0, False, True, 0)
-
-
-def _asker(unit: list[WordRecord], at: int) -> int:
-    """Return for whom `unit[at]` preempts: who gets blocks next, or the last one itself."""
-    asker = unit[at].words[0]
-    for record in unit[at + 1 :]:
-        if record.code == layout.ALLOCATED:
-            return record.words[0]
-        if record.code == layout.PREEMPTED:
-            asker = record.words[0]
-    return asker
-
-
-def _ms(words: Sequence[int], at: int) -> float:
-    return long_number(words[at], words[at + 1]) / 1e3

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from kvatlas.events import schema
 from kvatlas.events.chunk import Chunk
 from kvatlas.events.header import Header
-from kvatlas.events.live.books import NONE, Books, HeldRequest
+from kvatlas.events.live.books import NONE, Books
 from kvatlas.events.live.counted_rows import CountedRows
 from kvatlas.events.live.event_rows import EventRows
 from kvatlas.events.live.restart import check_checkpoint, restart
-from kvatlas.events.live.word_records import MOST_UNIT_RECORDS, WordRecord
+from kvatlas.events.live.word_records import MOST_UNIT_RECORDS, WordRecord, asker_of, time_ms
 from kvatlas.wire import layout
 from kvatlas.wire.layout import long_number, words_to_bytes
 
@@ -81,10 +81,9 @@ class Decoder:
         self._scheduled, self._sampled = CountedRows(self.books), CountedRows(self.books)
         self._in_flight: dict[int, list[int]] = {}
         self._leaving: dict[int, int] = {}
-        self._popped: list[HeldRequest] = []
         self._admission: _Admission | None = None
         self._planned: dict[int, int] = {}
-        self._preempted_by = NONE
+        self._preempting = self._preempted_by = NONE
         self._later: list[WordRecord] = []
 
     def take(self) -> Chunk:
@@ -138,7 +137,7 @@ class Decoder:
     def _broken_unit(self, unit: list[WordRecord]) -> None:
         for record in unit[1:]:
             if unit[0].code != layout.CHECKPOINT:
-                self._apply(record, 0)
+                self._apply(record)
 
     def _checkpoint(self, unit: list[WordRecord]) -> None:
         if self._valid:
@@ -147,14 +146,14 @@ class Decoder:
         self._pending = None
         self._in_flight.clear()
         self._leaving.clear()
-        self._popped.clear()
+        self._preempting = NONE
         self._later.clear()
         restart(self.books, self.rows, unit, self.names, self._first_row)
         self._valid = True
 
     def _step(self, unit: list[WordRecord]) -> None:
         """Read a step from its begin to the end of `schedule`."""
-        began_ms = _ms(unit[0].words, 0)
+        began_ms = time_ms(unit[0].words, 0)
         self._end_step(began_ms)
         end = unit[-1].words
         number = long_number(end[0], end[1])
@@ -162,7 +161,9 @@ class Decoder:
         rows, tokens = self._scheduled.read(end[7:])
         self._planned = dict(zip(rows, tokens, strict=True))
         for at in range(1, len(unit) - 1):
-            self._apply(unit[at], self._asker(unit, at))
+            preempts = unit[at].code == layout.PREEMPTED
+            self._apply(unit[at], asker_of(unit, at) if preempts else NONE)
+        self._close_preemption(NONE)
         self._close_admission()
         self._chunks(rows, tokens)
         if end[2]:
@@ -189,7 +190,7 @@ class Decoder:
     def _outputs(self, unit: list[WordRecord]) -> None:
         """Read `update_from_output`: the step's end, and what it brings."""
         end = unit[-1].words
-        end_ms = _ms(end, 2)
+        end_ms = time_ms(end, 2)
         self._end_step(end_ms)
         self.rows.time_ms = end_ms
         scheduled = self._in_flight.pop(long_number(end[0], end[1]), [])
@@ -199,7 +200,7 @@ class Decoder:
             if held is not None:
                 held.tokens += new
         for record in unit[1:-1]:
-            self._apply(record, 0)
+            self._apply(record)
 
     def _end_step(self, end_ms: float) -> None:
         """Write the row of the step that is under way, and who came meanwhile."""
@@ -220,29 +221,19 @@ class Decoder:
     def _between(self, record: WordRecord) -> None:
         """Read what happens outside of a step: arrivals, requests aborted, the cache reset."""
         if record.code == layout.ARRIVED:
-            words = record.words
-            row = words[0]
-            name_words = -(-words[7] // 4)
-            if words[7] < 0 or len(words) < 10 + name_words:
-                raise self.books.damaged("a request's name is cut off", row)
-            name = words_to_bytes(words[10 : 10 + name_words], words[7])
-            self.names[row - self._first_row] = name.decode(errors="replace")
-            keys = [
-                self.books.number(digest)
-                for digest in self.books.hashes_in(words[10 + name_words :], words[8], words[9])
-            ]
-            self.books.arrives(row, words[3], words[4], keys)
+            name, _ = self.books.arrival(record.words)
+            self.names[record.words[0] - self._first_row] = name
             if self._pending is None:
                 self._show_arrival(record)
             else:
                 # Its row has a later time than the step's, which is not written yet.
                 self._later.append(record)
             return
-        self._apply(record, 0)
+        self._apply(record)
 
     def _show_arrival(self, record: WordRecord) -> None:
         words = record.words
-        before, self.rows.time_ms = self.rows.time_ms, max(self.rows.time_ms, _ms(words, 1))
+        before, self.rows.time_ms = self.rows.time_ms, max(self.rows.time_ms, time_ms(words, 1))
         self.rows.put(schema.ARRIVED, request=words[0], tokens=words[3])
         self.rows.time_ms = max(before, self.rows.time_ms)
 
@@ -251,8 +242,8 @@ class Decoder:
         match record.code:
             case layout.GAP | layout.CLOSED:
                 if self._valid:
-                    self._end_step(_ms(words, 0))
-                self.rows.time_ms = max(self.rows.time_ms, _ms(words, 0))
+                    self._end_step(time_ms(words, 0))
+                self.rows.time_ms = max(self.rows.time_ms, time_ms(words, 0))
                 if record.code == layout.GAP:
                     self.missing()
                 else:
@@ -269,22 +260,11 @@ class Decoder:
 
     # Records inside a unit
 
-    def _asker(self, unit: list[WordRecord], at: int) -> int:
-        """Return for whom a request is preempted: who gets blocks next, or the last one itself."""
-        if unit[at].code != layout.PREEMPTED:
-            return NONE
-        asker = unit[at].words[0]
-        for record in unit[at + 1 :]:
-            if record.code == layout.ALLOCATED:
-                return record.words[0]
-            if record.code == layout.PREEMPTED:
-                asker = record.words[0]
-        return asker
-
-    def _apply(self, record: WordRecord, asker: int) -> None:
+    def _apply(self, record: WordRecord, asker: int = NONE) -> None:
         words, books = record.words, self.books
-        code = record.code
-        match code:
+        frees = record.code in (layout.FREED_ALL, layout.FREED, layout.POPPED)
+        self._close_preemption(words[0] if frees else NONE)
+        match record.code:
             case layout.ALLOCATED:
                 row, group = words[0], words[1]
                 ids = words[3:]
@@ -326,11 +306,9 @@ class Decoder:
             case layout.FINISHED:
                 self._finished(words)
             case layout.POPPED:
+                # Freed later, by their ids.
                 held = books.requests.get(words[0])
                 if held is not None:
-                    self._popped.append(
-                        HeldRequest(held.prompt, held.max_tokens, held.tokens, held.tables)
-                    )
                     held.tables = [[] for _ in self.header.groups]
             case layout.RESET:
                 if words[0]:
@@ -382,27 +360,27 @@ class Decoder:
     def _preempted(self, words: Sequence[int], asker: int) -> None:
         row = words[0]
         held = self.books.request(row)
-        needy = self.books.requests.get(asker, held)
-        decodes = needy.computed >= needy.target
-        self.rows.put(
-            schema.ALLOCATION_FAILED, schema.BY_DECODE if decodes else schema.BY_PREFILL,
-            request=asker, count=1, tokens=needy.tokens, other=row,
-            free_blocks=self.books.free_count,
-        )  # fmt: skip
-        # Its blocks are freed next; the row that says so comes after them.
-        self._leaving[row] = NONE
+        needy = self.books.requests.get(asker)
+        if needy is not None:
+            decodes = needy.computed >= needy.target
+            self.rows.put(
+                schema.ALLOCATION_FAILED, schema.BY_DECODE if decodes else schema.BY_PREFILL,
+                request=asker, count=1, tokens=needy.tokens, other=row,
+                free_blocks=self.books.free_count,
+            )  # fmt: skip
         held.preemptions += 1
-        self._preempted_by = asker
+        # Its blocks are freed next; the row that says so comes after them.
+        self._preempting, self._preempted_by = row, NONE if needy is None else asker
 
     def _free(self, record: WordRecord) -> None:
         words, books = record.words, self.books
         row, group = words[0], words[1]
         cause = schema.BY_SKIPPED
-        if row in self._leaving:
-            status = self._leaving[row]
-            cause = schema.BY_PREEMPTED if status == NONE else schema.BY_FINISHED
-            if status in self._aborted:
-                cause = schema.BY_ABORTED
+        if row != NONE and row == self._preempting:
+            cause = schema.BY_PREEMPTED
+        elif row in self._leaving:
+            aborted = self._leaving[row] in self._aborted
+            cause = schema.BY_ABORTED if aborted else schema.BY_FINISHED
         elif record.code == layout.FREED_ALL or row == NONE:
             cause = schema.BY_RELEASED
         if record.code == layout.FREED_ALL:
@@ -410,17 +388,18 @@ class Decoder:
         else:
             freed = books.free(row, group, words[2:])
         self.rows.freed(cause, row, group, freed, [books.owners[block] for _, block in freed])
-        last = group == len(self.header.groups) - 1
-        if self._leaving.get(row, 0) == NONE and last:
-            self._leave_running(row)
 
-    def _leave_running(self, row: int) -> None:
-        """A preempted request has given all its blocks back."""
-        del self._leaving[row]
-        held = self.books.request(row)
+    def _close_preemption(self, row: int) -> None:
+        """A preempted request has given all its blocks back, unless these are more of `row`'s."""
+        preempted = self._preempting
+        if preempted in (NONE, row):
+            return
+        self._preempting = NONE
+        held = self.books.request(preempted)
         self.rows.put(
-            schema.PREEMPTED, request=row, other=self._preempted_by, computed_tokens=held.computed
-        )
+            schema.PREEMPTED, request=preempted, other=self._preempted_by,
+            computed_tokens=held.computed,
+        )  # fmt: skip
         held.computed = 0
         held.target = held.tokens
         held.tables = [[] for _ in self.header.groups]
@@ -443,7 +422,3 @@ _STARTS = {
     layout.OUTPUTS_BEGAN: layout.OUTPUTS_ENDED,
     layout.CHECKPOINT: layout.CHECKPOINT_ENDED,
 }
-
-
-def _ms(words: Sequence[int], at: int) -> float:
-    return long_number(words[at], words[at + 1]) / 1e3

@@ -7,14 +7,15 @@ Leaves to others: words in files (`kvatlas.wire`), what records do (`books`).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kvatlas.errors import InputError
 from kvatlas.wire import layout
+from kvatlas.wire.layout import long_number
 from kvatlas.wire.segment_reader import SegmentReader
 
-__all__ = ["LEAST_WORDS", "MOST_UNIT_RECORDS", "WordRecord", "WordRecords"]
+__all__ = ["LEAST_WORDS", "MOST_UNIT_RECORDS", "WordRecord", "WordRecords", "asker_of", "time_ms"]
 
 LEAST_WORDS: dict[int, int] = {
     layout.STEP_BEGAN: 2,
@@ -61,6 +62,22 @@ class WordRecord(NamedTuple):
 
     code: int
     words: array[int]
+
+
+def time_ms(words: Sequence[int], at: int) -> float:
+    """Return the time in the two words at `at`: milliseconds since the engine's start."""
+    return long_number(words[at], words[at + 1]) / 1e3
+
+
+def asker_of(unit: Sequence[WordRecord], at: int) -> int:
+    """Return for whom `unit[at]` preempts: who gets blocks next, or the last one preempted."""
+    asker = unit[at].words[0]
+    for record in unit[at + 1 :]:
+        if record.code == layout.ALLOCATED:
+            return record.words[0]
+        if record.code == layout.PREEMPTED:
+            asker = record.words[0]
+    return asker
 
 
 class WordRecords:

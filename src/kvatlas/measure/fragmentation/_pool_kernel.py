@@ -34,6 +34,8 @@ COUNTS = record_dtype(
     empty_runs="i8",
     changed="i8",  # blocks that events named
     copied="i8",  # blocks that were moved or swapped
+    first_block="i8",  # 1 where block 0 is the null block
+    staged="i8",  # the state of what is beside the pool, on its way from one block to another
 )
 
 
@@ -154,14 +156,28 @@ def change_rarely(pool: Pool, exact: Exact | None, row: Record, ids: I32) -> Non
     pool.counts.changed += count
     for i in range(count):
         at = int(ids[first + i]) + FRONT
-        state = int(pool.states[at])
         if row.event == schema.EVICTED:
-            _set_state(pool, exact, at, state & USED)
+            _set_state(pool, exact, at, int(pool.states[at]) & USED)
         elif row.event == schema.MOVED:
-            _set_state(pool, exact, at, 0)
-            _set_state(pool, exact, int(row.to_block) + i + FRONT, state)
+            _move(pool, exact, at, int(row.to_block) + i + FRONT)
     if row.event != schema.EVICTED:
         pool.counts.copied += count
+
+
+@inlined
+def _move(pool: Pool, exact: Exact | None, source: int, target: int) -> None:
+    """Let a state go from one block to another; the null block stands for a place beside them."""
+    counts = pool.counts
+    if source - FRONT < counts.first_block:
+        state = int(counts.staged)
+        counts.staged = 0
+    else:
+        state = int(pool.states[source])
+        _set_state(pool, exact, source, 0)
+    if target - FRONT < counts.first_block:
+        counts.staged = state
+    else:
+        _set_state(pool, exact, target, state)
 
 
 @kernel

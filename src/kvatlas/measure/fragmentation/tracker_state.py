@@ -52,6 +52,7 @@ def make_tracker(header: Header, exact: Exact | None, most_samples: int) -> Trac
             words=states.view(np.uint64),
             counts=one_record(
                 COUNTS,
+                first_block=int(header.has_null),
                 usable=header.usable_blocks,
                 empty=header.usable_blocks,
                 free_runs=runs,
