@@ -16,8 +16,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import show, show_arena, show_curves, show_recorder
+from benchmarks import show, show_arena, show_copies, show_curves, show_recorder
 from benchmarks.arena import courses, needs, operations
+from benchmarks.copies import copies
 from benchmarks.curves import at_scale, curves, over_prefixes
 from benchmarks.eyes import listening, over_snapshots
 from benchmarks.machine import describe_machine
@@ -39,6 +40,7 @@ PARTS = (
     "eyes",
     "curves",
     "curve-at-scale",
+    "copies",
     "arena",
     "startup",
 )
@@ -70,6 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--scale-blocks", type=int, default=600_000_000, help="accesses of curve-at-scale"
     )
+    parser.add_argument("--copy-mib", type=int, default=512, help="bytes of a copy, in MiB")
     settings = parser.parse_args(arguments)
     known = (*PARTS, *ON_REQUEST)
     unknown = sorted(set(settings.parts) - set(known))
@@ -77,8 +80,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"no such part: {unknown[0]} (of {', '.join(known)})")
     if "recorder" in settings.parts and settings.vllm_python is None:
         parser.error("recorder needs --vllm-python")
-    if settings.repeats < 1 or settings.limit < 1:
-        parser.error("--repeats and --limit must be at least 1")
+    if min(settings.repeats, settings.limit, settings.copy_mib) < 1:
+        parser.error("--repeats, --limit and --copy-mib must be at least 1")
     return settings
 
 
@@ -162,6 +165,9 @@ def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any
     if part == "curve-at-scale":
         large = at_scale(settings.scale_blocks)
         return large, [show_curves.at_scale_table(large)]
+    if part == "copies":
+        copied = copies(settings.copy_mib, repeats, settings.vllm_python)
+        return copied, show_copies.copies_tables(copied)
     if part == "arena":
         steps = 20 * settings.limit
         timed = operations(_decades(min(100_000, settings.max_blocks)), steps=steps)

@@ -148,6 +148,28 @@ def policies() -> str:
     return "\n".join(_table(("Policy", "Evicts first", "", "Source"), rows))
 
 
+def layouts() -> str:
+    """Return the layouts of keys and values: name, order of the axes, which engine has them."""
+    from kvatlas.storage import LAYOUTS
+
+    rows = (
+        (f"`{each.name}`", each.summary, f"`{', '.join(each.axes)}`", each.source)
+        for each in LAYOUTS.values()
+    )
+    return "\n".join(_table(("Layout", "What it is", "Axes, slowest first", "Who has it"), rows))
+
+
+def placements() -> str:
+    """Return the placement policies: name, what a request gets, whether hits stay, who says so."""
+    from kvatlas.placement import PLACEMENTS
+
+    rows = (
+        (f"`{p.name}`", p.summary, "the queue's" if p.same_victims else "may differ", p.source)
+        for p in PLACEMENTS.values()
+    )
+    return "\n".join(_table(("Policy", "A request gets", "Hits", "Source"), rows))
+
+
 def events() -> str:
     """Return the events and what they say."""
     from kvatlas.events import EVENTS
@@ -280,12 +302,14 @@ TABLES: dict[str, Callable[..., str]] = {
     "formats": formats,
     "generators": generators,
     "knobs": knobs,
+    "layouts": layouts,
     "measurements": measurements,
     "memory-devices": memory_devices,
     "memory-gc": memory_gc,
     "memory-torch": memory_torch,
     "metrics": metrics,
     "models": models,
+    "placements": placements,
     "policies": policies,
     "public-traces": public_traces,
     "reader-options": reader_options,

@@ -15,14 +15,17 @@ import pytest
 import kvatlas
 
 PACKAGES = (
+    "kvatlas.defrag",
     "kvatlas.engine",
     "kvatlas.engine.nano",
     "kvatlas.events",
+    "kvatlas.llama",
     "kvatlas.measure",
     "kvatlas.measure.fragmentation",
     "kvatlas.model",
     "kvatlas.plan",
     "kvatlas.report",
+    "kvatlas.storage",
     "kvatlas.watch",
     "kvatlas.workload",
 )

@@ -21,7 +21,7 @@ COMPILED: bool = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 """False when `NUMBA_DISABLE_JIT` asks for plain Python."""
 
 
-_MADE_OF = {"engine": ("eviction", "tiers"), "tiers": ("eviction",)}
+_MADE_OF = {"engine": ("eviction", "placement", "tiers"), "tiers": ("eviction",)}
 """Per package those below it, events aside, whose kernels are parts of its own."""
 
 
@@ -32,15 +32,16 @@ def cache_dir(package: str) -> Path:
     Numba looks only at the file of the function it loads, so a changed callee in another file would
     be missed. The folder's name therefore carries a digest of the path, size and modification time
     of every source file that a kernel of this package may be made of: the engine's files, or the
-    package's `_*kernel.py`, those of the packages that it is built on, and those of the events
-    (under a millisecond).
+    package's `_*kernel.py`, those of the packages that it is built on, and those of the
+    events and the runs (under a millisecond).
     """
     root = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
     own = list((root / package).rglob("*.py" if package == "engine" else "_*kernel.py"))
     for below in _MADE_OF.get(package, ()):
         own += (root / below).glob("_*kernel.py")
-    shared = (Path(__file__), root / "records.py", *(root / "events").glob("*.py"))
+    shared = [Path(__file__), root / "records.py"]
+    shared += [*(root / "events").glob("*.py"), *(root / "runs").glob("_*kernel.py")]
     for path in sorted({*own, *shared}):
         stat = path.stat()
         digest.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())

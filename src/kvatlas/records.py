@@ -29,7 +29,7 @@ def record_dtype(**fields: str) -> np.dtype[np.void]:
     return np.dtype(list(fields.items()), align=True)
 
 
-def one_record(dtype: np.dtype[np.void], **values: int) -> Record:
+def one_record(dtype: np.dtype[np.void], **values: float) -> Record:
     """Return one zeroed record of `dtype` with `values` set."""
     record = np.zeros(1, dtype).view(np.recarray)[0]
     for name, value in values.items():

@@ -23,7 +23,9 @@ CONTRACT_FLAGS = set(
     --no-reserve-full-isl --long-prefill-token-threshold --prefix-caching --no-prefix-caching
     --async-scheduling --no-async-scheduling --arrivals --queue-depth --step-ms-base
     --step-ms-per-ktok --limit --checksum --json --html --events --format --seed --block-like-vllm
-    --sort --last-block --tokens-per-id --identity-tokens --eviction
+    --sort --last-block --tokens-per-id --identity-tokens --eviction --placement
+    --lazy-free-steps --protect-waiting --preallocate-blocks --preallocate-predicted
+    --no-preallocate-predicted --admission-growth
     """.split()  # noqa: SIM905
 )
 DECISIONS = [
@@ -114,7 +116,12 @@ def test_decides_as_the_library_does() -> None:
         (("--long-prefill-token-threshold", "256"), {"long_prefill_token_threshold": 256}),
         (("--no-prefix-caching",), {"prefix_caching": False}),
         (("--eviction", "sieve"), {"eviction_policy": "sieve"}),
+        (("--placement", "window:1.5"), {"placement": "window:1.5"}),
         (("--async-scheduling",), {"async_scheduling": True}),
+        (("--lazy-free-steps", "9"), {"lazy_free_steps": 9}),
+        (("--protect-waiting", "4", "--preallocate-blocks", "2"), {"protect_waiting": 4}),
+        (("--preallocate-predicted",), {"preallocate_predicted": True}),
+        (("--admission-growth", "0.5"), {"admission_growth": 0.5}),
         (("--arrivals", "timed"), {"arrivals": "timed"}),
         (("--queue-depth", "9"), {"queue_depth": 9}),
         (("--step-ms-base", "1", "--step-ms-per-ktok", "2"), {"step_ms_base": 1.0}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -16,12 +17,12 @@ from schedules import Schedule, draw_config
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-SCHEDULES_PER_TEST, TESTS = 20, 15
+SCHEDULES_PER_TEST, TESTS = 10, 30
 
 
 @pytest.mark.parametrize("test", range(TESTS))
 def test_tokens_are_right_whatever_happens(
-    test: int, record_property: pytest.RecordProperty
+    test: int, record_property: Callable[[str, object], None]
 ) -> None:
     # GIVEN random settings, requests and operations WHEN everything is interleaved at random
     model = reference(sorted(SHAPES)[test % len(SHAPES)])

@@ -84,6 +84,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "long_prefill_token_threshold": 0,
         "prefix_caching": True,
         "eviction_policy": "lru",
+        "placement": "queue",
         "async_scheduling": False,
         "arrivals": "backlog",
         "queue_depth": 256,

@@ -43,20 +43,21 @@ class NaiveTier:
             count += 1
         return count
 
-    def reserve(self, keys: list[int], parent: int | None, depth: int) -> tuple[int, list[bool]]:
+    def reserve(self, keys: list[int], parent: int | None, depth: int) -> list[bool]:
+        """Return which of the first keys are new; the others found no room."""
         there = [key in self.held for key in keys]
         for key, is_there in zip(keys, there, strict=True):
             if is_there:
                 self.held[key].pins += 1
-        for i in reversed(range(len(keys))):
+        for i in range(len(keys)):
             if there[i]:
                 continue
             if not self.insert(keys[i], keys[i - 1] if i else parent, depth + i):
-                for k in reversed(range(i)):
+                for k in reversed(range(i + 1, len(keys))):
                     if there[k]:
                         self.release(keys[k])
-                return i + 1, [not is_there for is_there in there[i + 1 :]]
-        return 0, [not is_there for is_there in there]
+                return [not is_there for is_there in there[:i]]
+        return [not is_there for is_there in there]
 
     def insert(self, key: int, above: int | None, depth: int) -> bool:
         while len(self.held) >= self.capacity:

@@ -18,13 +18,18 @@ _SLOPE = 16 / 30_630.0
 
 def _path(rng: random.Random, length: int) -> list[int]:
     """Return keys of a random path in a small tree: key k hangs from (k - 1) // 2."""
-    key, path = rng.randrange(60), []
+    key = rng.randrange(60)
+    path: list[int] = []
     while len(path) < length:
         path.append(key)
         if key == 0:
             break
         key = (key - 1) // 2
     return path[::-1]
+
+
+def _parents(path: list[int]) -> list[int]:
+    return [(key - 1) // 2 if key else -1 for key in path]
 
 
 def _depth(key: int) -> int:
@@ -44,11 +49,9 @@ class Both:
     def write(self, rng: random.Random) -> None:
         path = _path(rng, rng.randrange(1, 7))
         above = (path[0] - 1) // 2 if path[0] else None
-        depth = _depth(path[0])
-        got = self.ours.reserve(path, parent=above, depth=depth)
-        first, fresh = self.naive.reserve(path, above, depth)
-        assert (got.first, got.fresh.tolist()) == (first, fresh)
-        self.pinned.append((path[first:], got.slots.tolist()))
+        got = self.ours.reserve(path, _parents(path), [_depth(key) for key in path])
+        assert got.fresh.tolist() == self.naive.reserve(path, above, _depth(path[0]))
+        self.pinned.append((path[: got.fresh.size], got.slots.tolist()))
 
     def read(self, rng: random.Random) -> None:
         path = _path(rng, rng.randrange(1, 7))
@@ -66,6 +69,33 @@ class Both:
         self.ours.release(slots)
         for key in reversed(keys):
             self.naive.release(key)
+
+    def discard(self, rng: random.Random) -> None:
+        held = [key for key, one in self.naive.held.items() if one.pins == 0]
+        if held:
+            key = rng.choice(held)
+            assert self.ours.discard([key, 69]) == 1
+            del self.naive.held[key]
+
+    def make_room(self, rng: random.Random) -> None:
+        path = _path(rng, rng.randrange(1, 7))
+        naive, there = self.naive, [key for key in path if key in self.naive.held]
+        before = {key: self.ours.slot_of(key) for key in naive.held}
+        for key in there:
+            naive.held[key].pins += 1
+        gone: list[int] = []
+        while len(naive.held) + len(path) - len(there) > naive.capacity and len(gone) < len(path):
+            known = set(naive.held)
+            if not naive.held or not naive.evict():
+                break
+            gone += known - set(naive.held)
+        for key in reversed(there):
+            naive.release(key)
+        got = self.ours.make_room(path)
+        assert got.keys.tolist() == gone
+        assert got.slots.tolist() == [before[key] for key in gone]
+        if naive.policy != "lru":
+            assert got.parents.tolist() == _parents(gone)
 
     def resize(self, rng: random.Random) -> None:
         size = rng.randrange(1, self.ours.num_slots + 1)
@@ -94,12 +124,13 @@ class Both:
 @pytest.mark.parametrize("policy", MODELLED)
 @pytest.mark.parametrize("seed", range(6))
 def test_follows_its_definition(policy: str, seed: int) -> None:
-    """GIVEN paths of a tree WHEN written, read, pinned and resized THEN both agree on everything."""
+    """GIVEN paths of a tree WHEN written, read, pinned, resized THEN both agree on everything."""
     rng = random.Random(seed)
     both = Both(policy, rng.choice([1, 2, 5, 9, 17]))
     steps: list[Callable[[random.Random], None]] = [both.write, both.read, both.release]
-    for _ in range(250):
-        rng.choices([*steps, both.resize], [4, 3, 6, 0.3])[0](rng)
+    for _ in range(120):
+        rare: list[Callable[[random.Random], None]] = [both.resize, both.discard, both.make_room]
+        rng.choices([*steps, *rare], [4, 3, 6, 0.3, 0.5, 1])[0](rng)
         both.compare()
 
 
@@ -111,9 +142,8 @@ def test_keeps_its_promises(policy: str) -> None:
     for number in range(4_000):
         path = _path(rng, rng.randrange(1, 7))
         if rng.random() < 0.5:
-            above = (path[0] - 1) // 2 if path[0] else None
-            got = tier.reserve(path, parent=above, depth=_depth(path[0]))
-            pinned.append((path[got.first :], got.slots.tolist()))
+            got = tier.reserve(path, _parents(path), [_depth(key) for key in path])
+            pinned.append((path[: got.slots.size], got.slots.tolist()))
         else:
             slots = tier.acquire(path).tolist()
             pinned.append((path[: len(slots)], slots))
@@ -134,11 +164,12 @@ def test_by_leaf_leaves_no_hole(policy: str) -> None:
     rng, tier = random.Random(3), HostTier(20, policy)
     for _ in range(800):
         for key in reversed(_path(rng, 7)):  # one at a time: children before what they hang from
-            above = (key - 1) // 2 if key else None
             before = {key for key in range(70) if key in tier}
-            tier.release(tier.reserve([key], parent=above, depth=_depth(key)).slots)
+            tier.release(tier.reserve([key], _parents([key]), [_depth(key)]).slots)
             for gone in before - {key for key in range(70) if key in tier}:
-                assert not {2 * gone + 1, 2 * gone + 2} & {k for k in range(70) if k in tier} - {key}
+                assert not {2 * gone + 1, 2 * gone + 2} & {k for k in range(70) if k in tier} - {
+                    key
+                }
 
 
 def test_large_and_fast() -> None:
@@ -174,6 +205,8 @@ def test_refuses_bad_input() -> None:
         tier.release([-1])
     with pytest.raises(InputError, match="4 slots"):
         tier.resize(5)
+    with pytest.raises(InputError, match="one for each key"):
+        tier.reserve([1, 2], [1])
     assert len(tier) == 0
     tier.check()
 

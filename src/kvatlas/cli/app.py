@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from kvatlas.cli import (
+    bench,
     curve,
     diff,
     map,
@@ -48,7 +49,9 @@ for _name, _verb, _short_help in (
     ("policies", policies.policies, "Compare eviction policies on a trace."),
 ):
     app.command(_name, cls=GroupedCommand, short_help=_short_help)(_verb)
+app.add_typer(bench.app, name="bench")
 app.add_typer(traces.app, name="traces")
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
-"""Flags that `kvatlas curve` and `kvatlas policies` share, and what the user gave to either.
+"""Flags that studies of one trace share (curve, policies, bench), and what the user gave to them.
 
-Owns: their names, help and group; the fields. Leaves to others: defaults (`curve`, `policies`),
-what they mean (`capacity_input`).
+Owns: their names, help and group; the fields. Leaves to others: defaults (`curve`, `policies`,
+`bench`), what they mean (`capacity_input`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = [
     "MaxNumBatchedTokens",
     "MaxNumSeqs",
     "PoliciesFlags",
+    "StudyFlags",
     "Trace",
 ]
 
@@ -106,15 +107,12 @@ Html = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CapacityFlags:
-    """What both verbs take; `None` where nothing was given."""
+class StudyFlags:
+    """What every study of one trace takes; `None` where nothing was given."""
 
     trace: str | None
     block_size: int
-    capacities: str | None
     blocks: int | None
-    count_partial: bool
-    replays: int
     max_num_seqs: int
     max_num_batched_tokens: int
     max_model_len: int
@@ -129,6 +127,15 @@ class CapacityFlags:
     json: str | None
     csv: str | None
     html: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityFlags(StudyFlags):
+    """What `kvatlas curve` and `kvatlas policies` take."""
+
+    capacities: str | None
+    count_partial: bool
+    replays: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""From the flags of `kvatlas curve` and `kvatlas policies` to what they mean.
+"""From the flags of studies of one trace (curve, policies, bench) to what they mean.
 
 Owns: checking numbers and outputs, bytes per block, the engine that is replayed. Leaves to others:
 lists (`capacity_lists`), what is done with it all (`curve_run`, `policies_run`).
@@ -7,12 +7,12 @@ lists (`capacity_lists`), what is done with it all (`curve_run`, `policies_run`)
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
-from kvatlas.cli.capacity_flags import CapacityFlags, CurveFlags
+from kvatlas.cli.capacity_flags import CapacityFlags, CurveFlags, StudyFlags
 from kvatlas.cli.files import STDOUT, require_writable
 from kvatlas.errors import InputError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bytes_per_block",
+    "check_counts",
     "check_flags",
     "check_outputs",
     "engine_of",
@@ -39,6 +40,7 @@ _FLAG_OF_FIELD = {
     "count_partial": "--count-partial",
     "capacity_blocks": "--capacities",
     "eviction_policy": "--policies",
+    "placement": "--policies",
     "prefill_share": "--prefill-share",
 }
 _OUTPUTS = ("json", "csv", "html")
@@ -61,15 +63,20 @@ def naming_capacity_flags() -> Iterator[None]:
 
 def check_flags(flags: CapacityFlags) -> None:
     """Check numbers that need no trace. Raises: InputError."""
-    for name in ("block_size", "blocks", "max_num_seqs", "max_num_batched_tokens"):
-        value = getattr(flags, name)
-        most = _MOST_BLOCKS if name == "blocks" else _MOST_TOKENS
-        if value is not None and not 1 <= value <= most:
-            raise InputError(f"must be 1 to {most:,}", field=_flag(name), value=value)
+    check_counts(flags, ("block_size", "blocks", "max_num_seqs", "max_num_batched_tokens"))
     if flags.replays < 0:
         raise InputError("must be 0 or more", field="--replays", value=flags.replays)
     if isinstance(flags, CurveFlags):
         _check_curve_flags(flags)
+
+
+def check_counts(flags: StudyFlags, names: Sequence[str]) -> None:
+    """Check that flags, where given, are counts. Raises: InputError."""
+    for name in names:
+        value = getattr(flags, name)
+        most = _MOST_BLOCKS if name == "blocks" else _MOST_TOKENS
+        if value is not None and not 1 <= value <= most:
+            raise InputError(f"must be 1 to {most:,}", field=_flag(name), value=value)
 
 
 def _check_curve_flags(flags: CurveFlags) -> None:
@@ -115,7 +122,7 @@ def _check_curve_flags(flags: CurveFlags) -> None:
                 )
 
 
-def check_outputs(flags: CapacityFlags) -> None:
+def check_outputs(flags: StudyFlags) -> None:
     """Check before the work that every output can be written after it. Raises: InputError."""
     written: dict[str, str] = {}
     for name in _OUTPUTS:
@@ -171,7 +178,7 @@ def bytes_per_block(flags: CurveFlags) -> tuple[int | None, tuple[str, ...]]:
     )
 
 
-def open_trace(flags: CapacityFlags) -> Workload:
+def open_trace(flags: StudyFlags) -> Workload:
     """Return the requests. Raises: InputError."""
     from kvatlas.cli.trace_source import open_workload
 
@@ -189,7 +196,7 @@ def open_trace(flags: CapacityFlags) -> Workload:
         )
 
 
-def engine_of(flags: CapacityFlags) -> tuple[EngineConfig, DriveConfig]:
+def engine_of(flags: StudyFlags) -> tuple[EngineConfig, DriveConfig]:
     """Return vLLM as the flags describe it, its pool's size left open. Raises: InputError."""
     from kvatlas.engine import DriveConfig, EngineConfig
 
@@ -204,7 +211,7 @@ def engine_of(flags: CapacityFlags) -> tuple[EngineConfig, DriveConfig]:
         return config, DriveConfig(arrivals=cast(Any, flags.arrivals))
 
 
-def said_flags(flags: CapacityFlags, **more: Any) -> dict[str, Any]:
+def said_flags(flags: StudyFlags, **more: Any) -> dict[str, Any]:
     """Return every setting by the name of its flag, and what came of them."""
     said = {name: value for name, value in asdict(flags).items() if name not in _OUTPUTS}
     return {**said, **more}

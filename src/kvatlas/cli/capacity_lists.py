@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from kvatlas.cli.capacity_input import naming_capacity_flags
 from kvatlas.errors import InputError
 
-__all__ = ["parse_capacities", "parse_names", "parse_targets", "replay_capacities"]
+__all__ = ["list_parts", "parse_capacities", "parse_names", "parse_targets", "replay_capacities"]
 
 
 def parse_capacities(text: str | None) -> list[int] | None:
@@ -20,7 +20,7 @@ def parse_capacities(text: str | None) -> list[int] | None:
     from kvatlas.measure.curves import MOST_BLOCKS
 
     numbers = []
-    for part in _parts(text, "--capacities"):
+    for part in list_parts(text, "--capacities"):
         try:
             number = int(part)
         except ValueError:
@@ -41,7 +41,7 @@ def parse_targets(text: str | None) -> list[float] | None:
     if text is None:
         return None
     shares = []
-    for part in _parts(text, "--target"):
+    for part in list_parts(text, "--target"):
         try:
             percent = float(part.removesuffix("%"))
         except ValueError:
@@ -63,12 +63,13 @@ def parse_names(text: str | None) -> list[str] | None:
         return None
     from kvatlas.eviction import policy
 
-    names = _parts(text, "--policies")
+    names = list_parts(text, "--policies")
     with naming_capacity_flags():
         return [policy(name).name for name in names]
 
 
-def _parts(text: str, flag: str) -> list[str]:
+def list_parts(text: str, flag: str) -> list[str]:
+    """Return what stands between the commas. Raises: InputError where nothing does."""
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
         raise InputError(

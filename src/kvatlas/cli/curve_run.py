@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kvatlas.cli.capacity_flags import CapacityFlags, CurveFlags
+from kvatlas.cli.capacity_flags import CurveFlags, StudyFlags
 from kvatlas.cli.capacity_input import (
     bytes_per_block,
     check_flags,
@@ -67,7 +67,7 @@ def run_curve(flags: CurveFlags) -> int:
 
 
 def write_views(
-    flags: CapacityFlags,
+    flags: StudyFlags,
     *,
     json: Callable[[], bytes],
     csv: Callable[[], bytes],

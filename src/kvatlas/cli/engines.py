@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from kvatlas.cli.flag_names import naming_flags
+from kvatlas.cli.host_tier import host_settings
 from kvatlas.cli.pools import BLOCK_SIZES, PoolChoice, choose_pool
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.engine.replay import Replay
 from kvatlas.engine.results import DriveConfig
 from kvatlas.engine.specs import (
+    PRESSURE_POLICIES,
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,
     EngineConfig,
@@ -40,6 +42,7 @@ _INTEGERS = (
     "max_model_len",
     "queue_depth",
     "long_prefill_token_threshold",
+    "host_blocks",
 )
 _LARGEST = 2**31 - 1
 
@@ -136,6 +139,9 @@ def _vllm(
         async_scheduling=flags.async_scheduling,
         version=flags.engine_version or VLLM_VERSIONS[0],
         eviction_policy=flags.eviction,
+        **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
+        placement=flags.placement,
+        **host_settings(flags, pool),
         **more,
     )
 
@@ -210,8 +216,17 @@ def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
         ("long_prefill_token_threshold", 0, "no such limit"),
         ("prefix_caching", True, "no switch for its prefix cache"),
         ("eviction", "lru", "one order of eviction"),
+        ("placement", "queue", "one order of its free blocks"),
+        ("host_memory", None, "no host tier"),
+        ("host_blocks", 0, "no host tier"),
+        ("host_policy", "lru", "no host tier"),
+        ("host_write_back", "evict", "no host tier"),
+        ("host_bandwidth", None, "no host tier"),
+        ("host_block_bytes", None, "no host tier"),
+        ("swap", "auto", "no host tier"),
         ("async_scheduling", False, "no async scheduling"),
         ("max_model_len", 131072, "no limit on a request's length"),
+        *((name, 0, "no policies for short memory") for name in PRESSURE_POLICIES),
     ):
         if getattr(flags, name) != harmless:
             raise InputError(

@@ -32,6 +32,13 @@ _SETTINGS = {
     "block_size": "block_size",
     "prefix_caching": "prefix_caching",
     "eviction": "eviction_policy",
+    "placement": "placement",
+    "host_blocks": "host_blocks",
+    "host_policy": "host_policy",
+    "host_write_back": "host_write_back",
+    "host_bandwidth": "host_bandwidth",
+    "host_block_bytes": "host_block_bytes",
+    "swap": "swap",
     "max_num_seqs": "max_num_seqs",
     "max_num_batched_tokens": "max_num_batched_tokens",
     "max_model_len": "max_model_len",
@@ -40,12 +47,18 @@ _SETTINGS = {
     "reserve_full_isl": "reserve_full_isl",
     "long_prefill_token_threshold": "long_prefill_token_threshold",
     "async_scheduling": "async_scheduling",
+    "lazy_free_steps": "lazy_free_steps",
+    "protect_waiting": "protect_waiting",
+    "preallocate_blocks": "preallocate_blocks",
+    "preallocate_predicted": "preallocate_predicted",
+    "admission_growth": "admission_growth",
     "arrivals": "arrivals",
     "queue_depth": "queue_depth",
     "step_ms_base": "step_ms_base",
     "step_ms_per_ktok": "step_ms_per_ktok",
     "block_like_vllm": "block_like_vllm",
 }
+_TYPED_AS_BYTES = ("host_bandwidth", "host_block_bytes")
 _OF_TRACES = ("format", "seed", "sort", "last_block", "tokens_per_id", "identity_tokens")
 
 
@@ -161,7 +174,10 @@ def _recorded(recording: AnyRecording, name: str, fit: StepFit | None) -> Any:
         return fit.base_ms
     if fit is not None and name == "step_ms_per_ktok":
         return fit.per_ktok_ms
-    return recording.header.config.get(_SETTINGS[name])
+    value = recording.header.config.get(_SETTINGS[name])
+    if name in _TYPED_AS_BYTES and isinstance(value, int | float):
+        return str(int(value))
+    return value
 
 
 def _filled(flags: ReplayFlags, recording: AnyRecording, fit: StepFit | None) -> ReplayFlags:
@@ -171,6 +187,8 @@ def _filled(flags: ReplayFlags, recording: AnyRecording, fit: StepFit | None) ->
     for name in _SETTINGS:
         value = _recorded(recording, name, fit)
         if name in flags.given or value is None:
+            continue
+        if name == "host_blocks" and flags.host_memory is not None:
             continue
         _require_kind(kinds[name], value, _SETTINGS[name], recording.path)
         changes[name] = value

@@ -28,7 +28,8 @@ from kvatlas.cli.shared_flags import (
 __all__ = ["replay"]
 
 _ENGINE, _POOL, _SCHEDULER = "Engine", "Pool", "Scheduler"
-_CLOCK = "Arrivals and clock"
+_TIER, _CLOCK = "Host tier", "Arrivals and clock"
+_PRESSURE = "When memory is short (not vLLM's own)"
 
 
 def replay(
@@ -109,6 +110,80 @@ def replay(
             metavar="NAME",
         ),
     ] = "lru",
+    placement: Annotated[
+        str,
+        option(
+            "--placement",
+            help="Which free blocks a request gets: queue, as in vLLM, sorted, window, or another "
+            "of kvatlas.placement.",
+            panel=_POOL,
+            metavar="NAME",
+        ),
+    ] = "queue",
+    host_memory: Annotated[
+        str | None,
+        option(
+            "--host-memory",
+            help="Bytes of host memory, such as 64GiB, for blocks that leave the device; what is "
+            "found there extends a prompt's hit.",
+            panel=_TIER,
+            metavar="BYTES",
+        ),
+    ] = None,
+    host_blocks: Annotated[
+        int,
+        option(
+            "--host-blocks", help="The same in blocks; 0 for no tier.", panel=_TIER, metavar="N"
+        ),
+    ] = 0,
+    host_policy: Annotated[
+        str,
+        option(
+            "--host-policy",
+            help="Who leaves the host tier: lru, or another eviction policy.",
+            panel=_TIER,
+            metavar="NAME",
+        ),
+    ] = "lru",
+    host_write_back: Annotated[
+        str,
+        option(
+            "--host-write-back",
+            help="When blocks are written there: when they lose their content, whenever a request "
+            "gives them back, or only at a preemption.",
+            panel=_TIER,
+            metavar="[evict|free|preempt]",
+        ),
+    ] = "evict",
+    host_bandwidth: Annotated[
+        str | None,
+        option(
+            "--host-bandwidth",
+            help="Bytes per second to the host and back, such as 25GB/s; without it moving blocks "
+            "takes no time.",
+            panel=_TIER,
+            metavar="BYTES/S",
+        ),
+    ] = None,
+    host_block_bytes: Annotated[
+        str | None,
+        option(
+            "--host-block-bytes",
+            help="Bytes of a block in all layers, such as 2MiB, where no --model says it.",
+            panel=_TIER,
+            metavar="BYTES",
+        ),
+    ] = None,
+    swap: Annotated[
+        str,
+        option(
+            "--swap",
+            help="Bring blocks back only where that is sooner than computing them again, always, "
+            "or never after a preemption.",
+            panel=_TIER,
+            metavar="[auto|always|never]",
+        ),
+    ] = "auto",
     max_num_seqs: Annotated[
         int,
         option("--max-num-seqs", help="Requests that run at once.", panel=_SCHEDULER, metavar="N"),
@@ -168,6 +243,52 @@ def replay(
             panel=_SCHEDULER,
         ),
     ] = False,
+    lazy_free_steps: Annotated[
+        int,
+        option(
+            "--lazy-free-steps",
+            help="Steps that a finished request keeps its blocks, unless somebody needs them.",
+            panel=_PRESSURE,
+            metavar="N",
+        ),
+    ] = 0,
+    protect_waiting: Annotated[
+        int,
+        option(
+            "--protect-waiting",
+            help="Of so many waiting requests, keep what they will hit from eviction.",
+            panel=_PRESSURE,
+            metavar="N",
+        ),
+    ] = 0,
+    preallocate_blocks: Annotated[
+        int,
+        option(
+            "--preallocate-blocks",
+            help="Blocks that a decoding request takes ahead while they are free.",
+            panel=_PRESSURE,
+            metavar="N",
+        ),
+    ] = 0,
+    preallocate_predicted: Annotated[
+        bool,
+        switch(
+            "preallocate-predicted",
+            on=False,
+            help="Take them up to the end of the answer, as predicted from finished ones, and not "
+            "beyond.",
+            panel=_PRESSURE,
+        ),
+    ] = False,
+    admission_growth: Annotated[
+        float,
+        option(
+            "--admission-growth",
+            help="Share of the predicted growth of what runs that admission leaves free.",
+            panel=_PRESSURE,
+            metavar="SHARE",
+        ),
+    ] = 0.0,
     arrivals: Annotated[
         str,
         option(

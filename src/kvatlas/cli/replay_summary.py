@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from kvatlas.cli.engines import EngineChoice
+from kvatlas.cli.host_tier import said_host_tier
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.cli.stopwatch import Stopwatch
 from kvatlas.cli.version import version
 from kvatlas.engine.replay import Replay
-from kvatlas.engine.specs import KVCacheSpec
+from kvatlas.engine.specs import PRESSURE_POLICIES, KVCacheSpec
 from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.jit import COMPILED
 from kvatlas.measure import measure_replay
@@ -58,10 +59,18 @@ def summarise(
 
 
 def _modelled(choice: EngineChoice) -> str:
-    drive = choice.drive
-    return (
+    drive, config = choice.drive, choice.config
+    said = (
         f"the clock: a step takes {drive.step_ms_base:g} ms + {drive.step_ms_per_ktok:g} ms per "
         "1,000 tokens (linear, not calibrated)"
+    )
+    if config.host_blocks == 0:
+        return said
+    if config.host_bandwidth == 0:
+        return f"{said}; moving blocks to the host tier and back takes no time (--host-bandwidth)"
+    return (
+        f"{said}; a block to or from the host tier {config.host_ms_per_block:.3g} ms, both ways at "
+        "once, none of it hidden behind the computation"
     )
 
 
@@ -88,7 +97,10 @@ def said_config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
         "long_prefill_token_threshold": flags.long_prefill_token_threshold,
         "prefix_caching": flags.prefix_caching,
         "eviction_policy": flags.eviction,
+        "placement": flags.placement,
+        **said_host_tier(asdict(config)),
         "async_scheduling": flags.async_scheduling,
+        **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
         "arrivals": drive.arrivals,
         "queue_depth": drive.queue_depth,
         "step_time_model": "linear",

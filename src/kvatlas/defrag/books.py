@@ -111,8 +111,10 @@ class Books:
         return Blocks(used, (records["key"] != NONE) & ~used, pinned)
 
     def pinned(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Return (N,) what must not move: the null block, blocks of requests whose step's output is
-        not in yet, and what `in_flight` names.
+        """Return (N,) what must not move now.
+
+        The null block, blocks of requests whose step's output is not in yet, blocks on their way to
+        or from a tier, and what `in_flight` names.
 
         Raises: InputError when that names a block that is not.
         """
@@ -124,6 +126,9 @@ class Books:
             for slot in engine.requests["slot"][busy].tolist():
                 for table in self._tables(engine, slot):
                     pinned[table] = True
+        tier = self.pool.tier
+        if tier is not None:
+            pinned[tier.moves[: int(tier.info.moves), 1]] = True
         if self._in_flight is not None:
             named = np.fromiter(self._in_flight(), np.int64)
             if named.size and not (named.min() >= 0 and named.max() < self.num_blocks):

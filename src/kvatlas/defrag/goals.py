@@ -66,18 +66,27 @@ class ContiguousTables:
     """Make block tables one run each, so that a transfer needs one descriptor.
 
     Attributes:
-        requests: whose, by id (rows in a replay); None for everybody's, the most broken first.
+        requests: whose, by id (rows in a replay), in this order; None for everybody's, the most
+            broken first. When broken tables hold more than half of the used blocks everything is
+            laid out anew, table after table: nearly all blocks would move anyway.
     """
 
     requests: tuple[str | int, ...] | None = None
 
     def moves(self, books: Books) -> Moves | None:
         """See `tables.plan_tables`; tables with pinned blocks in the way stay as they are."""
+        blocks = books.blocks()
         if self.requests is not None:
             tables = [table for request in self.requests for table in books.tables(request)]
-        else:
-            tables = sorted(books.all_tables(), key=_runs, reverse=True)
-        return plan_tables(books.blocks(), tables)
+            return plan_tables(blocks, tables)
+        tables = sorted(books.all_tables(), key=_breaks, reverse=True)
+        broken = [table for table in tables if _breaks(table)]
+        held = np.zeros(blocks.used.size, bool)
+        for table in broken:
+            held[table] = True
+        if 2 * np.count_nonzero(held) > np.count_nonzero(blocks.used):
+            return plan_sorted_compaction(blocks, tables)
+        return plan_tables(blocks, broken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,5 +110,6 @@ class Compact:
         return plan_compaction(books.blocks(), keep_cached=self.keep_cached)
 
 
-def _runs(table: I64) -> int:
+def _breaks(table: I64) -> int:
+    """Return how often the next block does not follow."""
     return int(np.count_nonzero(np.diff(table) != 1))

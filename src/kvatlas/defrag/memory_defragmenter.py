@@ -31,8 +31,12 @@ class Storage(Protocol):
     def bytes_per_block(self) -> int: ...
     @property
     def num_blocks(self) -> int: ...
-    def move(self, source_ids: Any, target_ids: Any) -> None: ...
-    def digest(self, block_ids: Any) -> NDArray[np.uint64]: ...
+    def move(self, source_ids: Any, target_ids: Any) -> None:
+        """Let every target hold what its source held before the call."""
+
+    def digest(self, block_ids: Any) -> NDArray[np.uint64]:
+        """Return (n,) numbers that tell the blocks' contents apart, once all moves are done."""
+        ...
 
 
 class MemoryDefragmenter:
@@ -175,9 +179,8 @@ class MemoryDefragmenter:
 
     def _require_fresh(self, plan: Plan) -> None:
         blocks, moves = self.books.blocks(), plan.moves
-        overwritten = np.setdiff1d(moves.targets, moves.sources)
         touched: I64 = np.concatenate((moves.sources, moves.targets))
-        if not blocks.empty[overwritten].all() or blocks.pinned[touched].any():
+        if not blocks.empty[moves.overwritten()].all() or blocks.pinned[touched].any():
             raise InputError(
                 "the pool has changed since the plan was made", field="plan", remedy="plan again"
             )

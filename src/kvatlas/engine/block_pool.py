@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvatlas.engine.build import eviction_policy as policy_named
-from kvatlas.engine.build import make_pool
+from kvatlas.engine.build import make_pool, placement_of
 from kvatlas.engine.check import check_pool
 from kvatlas.engine.kernels import entries
 from kvatlas.engine.kernels.state import NONE, NULL_BLOCK
@@ -55,11 +55,12 @@ class BlockPool:
         eviction_policy: who is evicted, a name of `kvatlas.eviction.POLICIES`; with another than
             `lru` empty blocks are taken first, whatever the version. Blocks that are freed together
             count as a path, deepest first.
+        placement: which free ids `get_new_blocks` takes, a name of `kvatlas.placement.PLACEMENTS`.
 
     Memory: 40 bytes per block and 8 to 16 for its slots in the index; a policy takes 88 more.
 
     Raises:
-        InputError: fewer than 2 blocks, an unknown version or policy.
+        InputError: fewer than 2 blocks, an unknown version, policy or placement.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class BlockPool:
         num_groups: int = 1,
         version: str = VLLM_VERSIONS[0],
         eviction_policy: str = "lru",
+        placement: str = "queue",
     ) -> None:
         if not 2 <= num_gpu_blocks < 2**31:
             raise InputError(
@@ -86,12 +88,15 @@ class BlockPool:
             caching=enable_caching,
             prepend_unhashed=rules(version).prepend_unhashed,
             eviction=policy_named(eviction_policy),
+            placement=placement_of(placement, eviction_policy),
         )
 
     null_block = NULL_BLOCK
 
     def get_new_blocks(self, num_blocks: int) -> list[int] | None:
         """Take `num_blocks` from the head of the free queue, evicting what they cached.
+
+        A placement takes others, or the same in another order.
 
         Returns None when fewer are free (vLLM raises there). O(num_blocks).
         """

@@ -53,6 +53,8 @@ from kvatlas.errors import InputError
 from kvatlas.events._log_kernel import Log, make_log
 from kvatlas.eviction.build import make_eviction
 from kvatlas.eviction.registry import EvictionPolicy, policy
+from kvatlas.placement.build import make_placement
+from kvatlas.placement.registry import PlacementPolicy, placement_policy
 from kvatlas.records import Record, Records, one_record, records
 from kvatlas.tiers._state_kernel import Tier
 from kvatlas.tiers.build import make_store, make_tier
@@ -68,6 +70,7 @@ def make_pool(
     prepend_unhashed: bool = True,
     log: Log | None = None,
     eviction: EvictionPolicy | None = None,
+    placement: PlacementPolicy | None = None,
     linked: tuple[bool, ...] | None = None,
     block_size: int = 16,
     num_keys: int | None = None,
@@ -76,9 +79,10 @@ def make_pool(
 ) -> Pool:
     """Return a fresh pool: ids in order in the free queue, the null block taken out.
 
-    The rest is for an `eviction` policy: per group whether its blocks hang from each other (all do
-    by default), the tokens of a block, below what number keys stay (None: any), how many requests
-    will come at most, and by how many blocks a conversation's next turn shares.
+    A `placement` hands free blocks out in its own order. The rest is for an `eviction` policy: per
+    group whether its blocks hang from each other (all do by default), the tokens of a block, below
+    what number keys stay (None: any), how many requests will come at most, and by how many blocks a
+    conversation's next turn shares.
     """
     num_slots = 1 << max(6, (2 * num_blocks - 1).bit_length()) if caching else 64
     blocks = records(num_blocks + 1, BLOCK)
@@ -110,12 +114,27 @@ def make_pool(
             tail_span=tail_span,
             linked=linked or (True,) * num_groups,
         )
-    return Pool(blocks=blocks, slots=slots, info=info, log=log or make_log(), eviction=chooser)
+    placer = None
+    if placement is not None:
+        placer = make_placement(placement, num_blocks, np.arange(num_blocks) != NULL_BLOCK)
+    return Pool(
+        blocks=blocks,
+        slots=slots,
+        info=info,
+        log=log or make_log(),
+        eviction=chooser,
+        placement=placer,
+    )
 
 
 def eviction_policy(name: str) -> EvictionPolicy | None:
     """Return the policy of that name, None for `lru`, which is the free queue's own order."""
     return None if name == "lru" else policy(name)
+
+
+def placement_of(name: str, eviction_policy: str) -> PlacementPolicy | None:
+    """Return the placement of that name, None for `queue`, which is the free queue's own order."""
+    return None if name == "queue" else placement_policy(name, eviction_policy)
 
 
 def make_groups(config: EngineConfig) -> tuple[Records, Records]:
@@ -205,6 +224,7 @@ def make_config(config: EngineConfig, tokens_per_id: int) -> Record:
         watermark_blocks=int(config.watermark * config.num_blocks),
         num_lookahead_tokens=config.num_lookahead_tokens,
         long_prefill_token_threshold=config.long_prefill_token_threshold,
+        forget_uncomputed=int(config.forget_uncomputed),
         reserve_full_isl=int(config.scheduler_reserve_full_isl),
         priority_policy=int(config.policy == "priority"),
         async_scheduling=int(config.async_scheduling),
@@ -253,6 +273,7 @@ def make_engine(
     num_keys: int | None = None,
     judged: bool = False,
     ms_per_token: float = 0.0,
+    num_moves: int = 0,
 ) -> Engine:
     """Return an engine with an empty pool and nobody waiting.
 
@@ -267,6 +288,7 @@ def make_engine(
         num_keys: keys are below this number; None when they may be any.
         judged: keep who cached each key first, which needs `num_keys`.
         ms_per_token: what computing a token again costs, where a host tier is weighed against it.
+        num_moves: room in the list of a host tier's moves, 0 where nobody carries them out.
     """
     num_groups, seqs = len(config.groups), config.max_num_seqs
     tokens = min(longest_tokens + config.num_lookahead_tokens + 1, config.max_model_len + 1)
@@ -286,6 +308,7 @@ def make_engine(
         prepend_unhashed=config.rule_set.prepend_unhashed,
         log=log,
         eviction=eviction_policy(config.eviction_policy),
+        placement=placement_of(config.placement, config.eviction_policy),
         linked=tuple(isinstance(spec, FullAttentionSpec) for spec in config.groups),
         block_size=config.resolved_hash_block_size,
         num_keys=num_keys,
@@ -293,7 +316,7 @@ def make_engine(
         tail_span=max(1, tokens_per_id // config.resolved_hash_block_size),
     )
     return Engine(
-        pool=pool._replace(tier=_make_host_tier(config, width, num_keys, ms_per_token)),
+        pool=pool._replace(tier=_make_host_tier(config, width, num_keys, ms_per_token, num_moves)),
         config=make_config(config, tokens_per_id),
         groups=groups,
         units=units,
@@ -315,7 +338,7 @@ def make_engine(
 
 
 def _make_host_tier(
-    config: EngineConfig, width: int, num_keys: int | None, ms_per_token: float
+    config: EngineConfig, width: int, num_keys: int | None, ms_per_token: float, num_moves: int
 ) -> Tier | None:
     """Return the host tier that the settings ask for, None for none."""
     if config.host_blocks == 0:
@@ -334,4 +357,5 @@ def _make_host_tier(
         ms_per_token=ms_per_token,
         num_blocks=config.num_blocks,
         width=width,
+        num_moves=num_moves,
     )

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.engine.kernels.state import NONE, NULL_BLOCK, RUNNING, Engine, Pool
 from kvatlas.errors import InvariantError
 from kvatlas.eviction.check import check_eviction
+from kvatlas.placement.check import check_placement
 from kvatlas.tiers.check import check_tier
 
 
@@ -57,6 +61,18 @@ def check_pool(pool: Pool) -> None:
         _check_policy(pool, queue)
     if pool.tier is not None:
         check_tier(pool.tier)
+    if pool.placement is not None:
+        check_placement(pool.placement, placeable(pool))
+
+
+def placeable(pool: Pool) -> NDArray[np.bool_]:
+    """Return (N,) the blocks that a placement by address may choose from; O(N)."""
+    blocks = pool.blocks[:-1]
+    members = np.asarray(blocks["ref_count"] == 0)
+    members[NULL_BLOCK] = False
+    if pool.placement is not None and not pool.placement.info.any_free:
+        members &= blocks["key"] == NONE
+    return members
 
 
 def _check_policy(pool: Pool, queue: list[int]) -> None:

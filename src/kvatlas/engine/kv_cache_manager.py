@@ -40,6 +40,13 @@ class KVCacheManager:
     def __init__(
         self, config: EngineConfig, *, max_num_requests: int = 4096, secret: bytes | None = None
     ) -> None:
+        if config.host_blocks:
+            raise InputError(
+                "the host tier below an engine is the scheduler's",
+                field="host_blocks",
+                value=config.host_blocks,
+                remedy="use Scheduler, or a kvatlas.tiers.SwapManager beside this manager",
+            )
         if config.under_pressure:
             raise InputError(
                 "the policies under pressure are the scheduler's",

@@ -15,6 +15,9 @@ from kvatlas.engine.request import Request
 from kvatlas.engine.specs import EngineConfig
 from kvatlas.errors import InputError
 
+_MOVES_PER_BLOCK = 4
+"""Moves of a host tier that a step may ask for, per block of the device."""
+
 
 class Rows:
     """The engine's rows and the requests in them.
@@ -24,12 +27,12 @@ class Rows:
     """
 
     def __init__(self, config: EngineConfig, max_num_requests: int, secret: bytes | None) -> None:
-        if config.host_blocks:
+        if config.host_blocks and config.host_bandwidth and config.swap == "auto":
             raise InputError(
-                "the host tier below an engine is a part of replays",
-                field="host_blocks",
-                value=config.host_blocks,
-                remedy="use kvatlas.tiers.SwapManager beside an engine of your own",
+                "what computing again takes is known in a replay only",
+                field="swap",
+                value=config.swap,
+                remedy="use always or never, as kvatlas.tiers.SwapOrRecompute says for your device",
             )
         self.hasher = BlockHasher(config.resolved_hash_block_size, secret)
         self._keys_per_row = config.max_model_len // self.hasher.block_size + 1
@@ -39,6 +42,7 @@ class Rows:
             np.zeros(max_num_requests * self._keys_per_row, np.int64),
             self.hasher.block_size,
             config.max_model_len,
+            num_moves=_MOVES_PER_BLOCK * config.num_blocks,
         )
         self.max_model_len = config.max_model_len
         self._free = list(range(max_num_requests - 1, -1, -1))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from kvatlas.engine.check import limbo_places
 from kvatlas.engine.kernels.state import NONE, Engine
 from kvatlas.engine.replay import Replay
 from kvatlas.engine.specs import (
@@ -56,8 +55,7 @@ def recording_header(
         groups=tuple(_group(spec) for spec in settings.groups),
         hash_block_size=settings.resolved_hash_block_size,
         # nano-vLLM gives every waiting request it touches a table: more than run.
-        # Under lazy deallocation those that have finished hold theirs for a while.
-        max_num_seqs=state.table.shape[1] if has_null else max(1, requests.shape[0]),
+        max_num_seqs=settings.max_num_seqs if has_null else max(1, requests.shape[0]),
         max_table_blocks=int(state.table.shape[2]),
         num_requests=int(requests.shape[0]),
         num_keys=replay.num_keys,
@@ -92,13 +90,6 @@ def snapshot_of_engine(
     count = engine.pool.blocks.shape[0] - 1
     rows = np.flatnonzero(engine.requests["slot"] != NONE)
     slots = engine.requests["slot"][rows]
-    if engine.pressure is not None:
-        # Finished requests in limbo still own their blocks.
-        kept = limbo_places(engine.pressure)
-        rows = np.append(rows, engine.pressure.limbo["row"][kept])
-        slots = np.append(slots, engine.pressure.limbo["slot"][kept])
-        order = np.argsort(rows, kind="stable")
-        rows, slots = rows[order], slots[order]
     groups = engine.table.shape[0]
     lengths = engine.tables["length"][:, slots].T.ravel()
     has_null = bool(engine.pool.info.has_null)

@@ -6,7 +6,8 @@ and the bytes behind it (`kvatlas.defrag`), the eviction policy's arrays
 
 Nothing that the engine decides depends on a block's id, so an engine whose blocks have other ids
 goes on to decide the same, up to those ids: who is hit, evicted, admitted and preempted, and when.
-The free queue keeps its order: where a block stood in it, its new id stands.
+The free queue keeps its order: where a block stood in it, its new id stands. The exceptions are
+placements that choose victims by their ids (`kvatlas.placement`): they choose by the new ones.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from kvatlas.engine.kernels.state import I64, NONE, NULL_BLOCK, Engine, Pool
 from kvatlas.errors import InputError
 from kvatlas.eviction.relabel import relabel_eviction
+from kvatlas.tiers.relabel import relabel_tier
 
 __all__ = ["relabel_engine", "relabel_pool"]
 
@@ -28,7 +30,7 @@ def relabel_pool(pool: Pool, new_id: I64) -> None:
     For a bare pool; blocks that a request's table names go with `relabel_engine`.
 
     Args:
-        pool: changed in place: blocks, free queue, index, duplicates, eviction policy.
+        pool: changed in place: blocks, free queue, index, duplicates, eviction policy, host tier.
         new_id: (N,) a permutation of the ids that leaves the null block where it is.
 
     Raises:
@@ -45,6 +47,8 @@ def relabel_pool(pool: Pool, new_id: I64) -> None:
     pool.slots[:] = new_link[pool.slots]
     if pool.eviction is not None:
         relabel_eviction(pool.eviction, new_id)
+    if pool.tier is not None:
+        relabel_tier(pool.tier, new_id)
 
 
 def relabel_engine(engine: Engine, new_id: I64) -> None:
@@ -59,7 +63,10 @@ def relabel_engine(engine: Engine, new_id: I64) -> None:
     """
     relabel_pool(engine.pool, new_id)
     short = new_id.astype(np.int32)
-    for slot in engine.requests["slot"][engine.requests["slot"] != NONE].tolist():
+    # Not the running requests' slots: blocks also come back later than their requests finish.
+    taken = np.ones(engine.free_slots.shape[0], bool)
+    taken[engine.free_slots[: int(engine.queue.free_slots)]] = False
+    for slot in np.flatnonzero(taken).tolist():
         for group, length in enumerate(engine.tables["length"][:, slot].tolist()):
             cells = engine.table[group, slot, :length]
             cells[:] = short[cells]

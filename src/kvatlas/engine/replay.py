@@ -36,6 +36,8 @@ _LOG_ROWS = 1 << 17
 _MOST_STEP_ROWS = 1 << 24
 """Rows of a single step that the log makes room for: 1.9 GB of address space, not of memory."""
 
+_COUNTED = ("lazy_kept", "lazy_hurried", "refreshed_blocks", "allocated_ahead", "held_back")
+
 
 class Replay:
     """One workload on one engine; `run()` once, then read the result.
@@ -192,7 +194,15 @@ class Replay:
         sums |= {name: float(getattr(totals, name)) for name in TOTALS.names or ()}
         info = self.engine.pool.info
         sums |= {name: float(getattr(info, name)) for name in ("evictions", "allocations")}
-        return sums | self._tier_sums()
+        sums["refused_requests"] = float(len(self._rejected))
+        return sums | self._pressure_sums() | self._tier_sums()
+
+    def _pressure_sums(self) -> dict[str, float]:
+        """Return what the policies for short memory have done; nothing while all are off."""
+        pressure = self.engine.pressure
+        if pressure is None:
+            return {}
+        return {f"pressure_{name}": float(getattr(pressure.info, name)) for name in _COUNTED}
 
     def _tier_sums(self) -> dict[str, float]:
         """Return what the host tier has done; nothing without one."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kvatlas.engine.build import make_step
 from kvatlas.engine.check import check_engine
@@ -27,7 +28,7 @@ from kvatlas.engine.kernels.state import (
 from kvatlas.engine.live_rows import Rows
 from kvatlas.engine.request import Request
 from kvatlas.engine.specs import EngineConfig
-from kvatlas.errors import InputError
+from kvatlas.errors import InputError, InvariantError
 from kvatlas.records import one_record
 
 
@@ -42,6 +43,8 @@ class SchedulerOutput:
         block_tables: per scheduled request, its block ids per group.
         preempted: requests that lost their blocks in this step.
         sampling: requests whose prefill this step completes: the model samples one token for each.
+        moves: (n, 3) blocks to copy before the model runs, in this order: 0 from a block to a slot
+            of the host tier or 1 back, the block, the slot. `kvatlas.tiers.HostBlocks.apply` does it.
     """
 
     num_scheduled_tokens: dict[str, int]
@@ -52,6 +55,7 @@ class SchedulerOutput:
     preempted: tuple[str, ...]
     sampling: tuple[str, ...]
     step: Step
+    moves: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
 
     @property
     def total_num_scheduled_tokens(self) -> int:
@@ -150,6 +154,7 @@ class Scheduler:
             preempted=tuple(request.request_id for request in preempted),
             sampling=tuple(ids[i] for i in range(count) if step.entries[i].sampled),
             step=step,
+            moves=self._take_moves(),
         )
 
     def update_from_output(
@@ -192,6 +197,17 @@ class Scheduler:
             self._engine.table[group, slot, :length].tolist()
             for group, length in enumerate(lengths)
         )
+
+    def _take_moves(self) -> NDArray[np.int32]:
+        """Return what the host tier wants copied since the last step, and forget it."""
+        tier = self._engine.pool.tier
+        if tier is None:
+            return np.zeros((0, 3), np.int32)
+        if tier.info.lost_moves:
+            raise InvariantError("a step moved more blocks than the list of moves has room for")
+        moves = tier.moves[: int(tier.info.moves)].copy()
+        tier.info.moves = tier.info.step_in = tier.info.step_out = 0
+        return moves
 
     def check(self) -> None:
         """Check every invariant. O(blocks + requests). Raises InvariantError."""

@@ -13,9 +13,18 @@ from typing import Any, Literal
 from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
 from kvatlas.errors import InputError
 from kvatlas.eviction.registry import policy
+from kvatlas.placement.registry import placement_policy
 from kvatlas.tiers.build import SWAPS, WRITE_BACKS, require_policy
 
 _MOST_OF_A_POLICY = 1_000_000
+PRESSURE_POLICIES: dict[str, int | float | bool] = {
+    "lazy_free_steps": 0,
+    "protect_waiting": 0,
+    "preallocate_blocks": 0,
+    "preallocate_predicted": False,
+    "admission_growth": 0.0,
+}
+"""Settings of the policies for short memory that vLLM does not have, and what is off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +111,11 @@ class EngineConfig:
         version: whose rules, a key of `versions.VLLM_VERSIONS`.
         eviction_policy: who is evicted, a name of `kvatlas.eviction.POLICIES`; `lru` is vLLM's
             order.
+        placement: which free block ids a request gets, a name of `kvatlas.placement.PLACEMENTS`;
+            `queue` is vLLM's order.
+        forget_uncomputed: under the priority policy, a request that loses its blocks in the step
+            that scheduled it takes the keys of what it did not compute along. vLLM 0.32 keeps them
+            (False), so that a later request may hit blocks nobody has written.
         host_blocks: blocks of a host tier below the device, 0 for none: what it holds extends a
             prompt's hit, and is brought back.
         host_policy: who leaves the host tier, a name of `kvatlas.tiers.TIER_POLICIES`.
@@ -140,6 +154,8 @@ class EngineConfig:
     prefix_cache_retention_interval: int | None = 0
     version: str = VLLM_VERSIONS[0]
     eviction_policy: str = "lru"
+    placement: str = "queue"
+    forget_uncomputed: bool = False
     host_blocks: int = 0
     host_policy: str = "lru"
     host_write_back: Literal["evict", "free", "preempt"] = "evict"
@@ -176,6 +192,7 @@ class EngineConfig:
             )
         rules(self.version)
         policy(self.eviction_policy)
+        placement_policy(self.placement, self.eviction_policy)
         self._check_pressure()
         self._check_groups()
         self._check_host_tier()
@@ -183,13 +200,7 @@ class EngineConfig:
     @property
     def under_pressure(self) -> bool:
         """Whether any of the policies is on that vLLM does not have for when memory is short."""
-        return bool(
-            self.lazy_free_steps
-            or self.protect_waiting
-            or self.preallocate_blocks
-            or self.preallocate_predicted
-            or self.admission_growth
-        )
+        return any(getattr(self, name) != off for name, off in PRESSURE_POLICIES.items())
 
     @property
     def groups(self) -> tuple[KVCacheSpec, ...]:

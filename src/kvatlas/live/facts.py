@@ -91,6 +91,7 @@ def _config(scheduler: Any, groups: list[dict[str, Any]], engine_version: str) -
         "long_prefill_token_threshold": scheduling.long_prefill_token_threshold,
         "prefix_caching": bool(scheduler.kv_cache_manager.enable_caching),
         "eviction_policy": "lru",
+        "placement": "queue",
         "async_scheduling": bool(scheduling.async_scheduling),
         "arrivals": "timed",
         "queue_depth": 256,

@@ -17,6 +17,7 @@ from kvatlas.measure.figures import Figures
 from kvatlas.measure.final_waste import final_waste
 from kvatlas.measure.latency import measure_latency
 from kvatlas.measure.potential import lack_potential, measure_potential
+from kvatlas.measure.tiers import measure_tier
 from kvatlas.workload.model import Workload
 
 __all__ = [
@@ -33,6 +34,13 @@ WARM_UP_SHARE = 0.1
 
 _NO_CLOCK = "the simulated clock stood still: a step takes 0 ms under this step-time model"
 _NOTHING = "nothing was scheduled"
+_POLICIES = (
+    ("lazy_kept", "--lazy-free-steps"),
+    ("lazy_hurried", "--lazy-free-steps"),
+    ("refreshed_blocks", "--protect-waiting"),
+    ("allocated_ahead", "--preallocate-blocks"),
+    ("held_back", "--admission-growth"),
+)
 _CAUSES = ("cold", "capacity", "granularity", "configuration")
 
 
@@ -82,6 +90,7 @@ def measure_replay(outcome: Outcome, workload: Workload, conditions: Conditions)
     _usage(figures, outcome, workload, conditions)
     _waste(figures, outcome, workload, conditions)
     _pressure(figures, outcome)
+    measure_tier(figures, outcome.decisions, outcome.sums)
     measure_latency(figures, outcome, workload, conditions.timed, conditions.max_model_len)
     return figures
 
@@ -248,3 +257,27 @@ def _pressure(figures: Figures, outcome: Outcome) -> None:
     figures.put("allocation.failed_running", int(sums["failed_running"]))
     figures.put("allocation.failed_waiting", int(sums["failed_waiting"]))
     figures.put("allocation.blocks", int(sums["allocations"]))
+    _rungs(figures, outcome)
+
+
+def _rungs(figures: Figures, outcome: Outcome) -> None:
+    """Add how often each rung of the ladder was taken, and what the policies did that are on."""
+    counts, sums = outcome.decisions, outcome.sums
+    swapped = int(sums.get("host_swapped", 0))
+    figures.put("pressure.evicted_blocks", int(sums["evictions"]))
+    if "host_swapped" in sums:
+        figures.put("pressure.swapped_requests", swapped)
+    else:
+        figures.lack("there is no tier below the device", "pressure.swapped_requests")
+    # Blocks of one size never have to lie side by side.
+    figures.put("pressure.defragmentations", 0)
+    figures.put("pressure.recomputed_requests", int(counts["preemptions"]) - swapped)
+    if "refused_requests" in sums:
+        figures.put("pressure.refused_requests", int(sums["refused_requests"]))
+    else:
+        figures.lack("who was set aside is not known here", "pressure.refused_requests")
+    for name, flag in _POLICIES:
+        if f"pressure_{name}" in sums:
+            figures.put(f"pressure.{name}", int(sums[f"pressure_{name}"]))
+        else:
+            figures.lack(f"no policy for short memory is on: {flag}", f"pressure.{name}")

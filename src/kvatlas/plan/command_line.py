@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from kvatlas.engine.specs import PRESSURE_POLICIES
 from kvatlas.units import format_bytes, parse_bytes
 
 __all__ = [
@@ -36,7 +37,15 @@ NANO_LACKS = {
     "long_prefill_token_threshold": "no limit on one prompt's tokens per step",
     "prefix_caching": "no switch for its prefix cache",
     "eviction_policy": "one order of eviction",
+    "placement": "one order of its free blocks",
+    "host_blocks": "no host tier",
+    "host_policy": "no host tier",
+    "host_write_back": "no host tier",
+    "host_bandwidth": "no host tier",
+    "host_block_bytes": "no host tier",
+    "swap": "no host tier",
     "async_scheduling": "no async scheduling",
+    **dict.fromkeys(PRESSURE_POLICIES, "no policies for short memory"),
 }
 """Settings that nano-vLLM does not have, in words."""
 
@@ -52,7 +61,15 @@ _DEFAULTS: dict[str, int | float | bool | str | None] = {
     "long_prefill_token_threshold": 0,
     "prefix_caching": True,
     "eviction_policy": "lru",
+    "placement": "queue",
+    "host_blocks": 0,
+    "host_policy": "lru",
+    "host_write_back": "evict",
+    "host_bandwidth": None,
+    "host_block_bytes": None,
+    "swap": "auto",
     "async_scheduling": False,
+    **PRESSURE_POLICIES,
     "arrivals": "backlog",
     "queue_depth": 256,
     "step_ms_base": 8.0,

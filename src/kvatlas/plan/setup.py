@@ -41,10 +41,25 @@ _WHOLE = (
     "max_num_batched_tokens",
     "max_model_len",
     "long_prefill_token_threshold",
+    "lazy_free_steps",
+    "protect_waiting",
+    "preallocate_blocks",
     "queue_depth",
     "kv_memory_bytes",
+    "host_blocks",
+    "host_block_bytes",
 )
-_BEFORE_IT_WAS_SAID = {"eviction_policy": "lru"}  # what held in recordings older than a setting
+_BEFORE_IT_WAS_SAID = {  # what held in recordings older than a setting
+    "eviction_policy": "lru",
+    "placement": "queue",
+    "host_blocks": 0,
+    "host_policy": "lru",
+    "host_write_back": "evict",
+    "host_bandwidth": None,
+    "host_block_bytes": None,
+    "swap": "auto",
+    **specs.PRESSURE_POLICIES,
+}
 _BOOKS_BYTES_PER_BLOCK = 104  # a record of 40 bytes, and up to four index slots of 16
 _BOOKS_SHARE = 0.5  # of the machine's memory: the workload and the run's own analysis need theirs
 _WINDOWED = (specs.SlidingWindowSpec, specs.ChunkedLocalAttentionSpec)
@@ -104,6 +119,14 @@ class Setup:
             async_scheduling=self["async_scheduling"],
             version=self["engine_version"],
             eviction_policy=self["eviction_policy"],
+            **{name: self[name] for name in specs.PRESSURE_POLICIES},
+            placement=self["placement"],
+            host_blocks=self["host_blocks"],
+            host_policy=self["host_policy"],
+            host_write_back=cast(Any, self["host_write_back"]),
+            swap=cast(Any, self["swap"]),
+            host_bandwidth=float(self["host_bandwidth"] or 0),
+            host_block_bytes=self["host_block_bytes"] or 0,
         )
 
     @property
@@ -172,7 +195,7 @@ class Setup:
         if name == "num_blocks":
             return self._with_blocks(int(value))
         if name == "block_size":
-            return self._with_block_size(int(value))
+            return self._with_block_size(int(value))._with_host_of(self)
         self[name]
         return Setup({**self.said, name: value})
 
@@ -212,6 +235,16 @@ class Setup:
         # The one group of full attention, whose blocks these are.
         said["kv_cache_groups"] = [said_group(specs.FullAttentionSpec(block_size=block_size))]
         return Setup({**said, "block_sizes": [block_size]})
+
+    def _with_host_of(self, before: Setup) -> Setup:
+        """Return a copy whose host tier has the bytes that it had `before`, in other blocks."""
+        if not before["host_blocks"]:
+            return self
+        was, now = int(before["block_size"]), int(self["block_size"])
+        said = {**self.said, "host_blocks": max(1, int(before["host_blocks"]) * was // now)}
+        if before["host_block_bytes"]:
+            said["host_block_bytes"] = int(before["host_block_bytes"]) * now // was
+        return Setup(said)
 
     def _of_memory(self, kv_memory_bytes: int, block_size: int) -> Setup:
         from kvatlas.model import pool_from_memory

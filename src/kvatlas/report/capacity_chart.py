@@ -74,6 +74,7 @@ def capacity_chart(
     between: tuple[int, int] | None = None,
     whole: bool = False,
     tall: bool = False,
+    noun: str = "blocks",
 ) -> str:
     """Return a figure of shares over capacity as HTML.
 
@@ -86,6 +87,7 @@ def capacity_chart(
         between: two series (by number) with the same capacities; the room between is shaded.
         whole: the axis runs to 1, however small the values are.
         tall: more room.
+        noun: what the axis counts; another than blocks has an axis of its own on the page.
     """
     series = [_within(axis, each) for each in series]
     layers = _layers(series)
@@ -122,6 +124,7 @@ def capacity_chart(
     marks, name_rows = _uprights(axis, uprights)
     kind = f"capacity names-{name_rows}"
     kind += (" tall" if tall else "") + (" memory" if units.bytes_per_block else "")
+    kind += "" if noun == "blocks" else f" {noun}"
     return figure(
         Frame(
             title=title,
@@ -129,7 +132,7 @@ def capacity_chart(
             legend=_legend(series, levels),
             y_labels=y_labels,
             x_labels=_x_labels(axis, units),
-            unit="blocks",
+            unit=noun,
             shapes=shapes,
             overlay=marks,
             data=_data(axis, units, series),

@@ -14,25 +14,25 @@ from kvatlas.report.curve_document import CurveDocument, PoliciesDocument
 from kvatlas.report.curve_json import curve_rows
 from kvatlas.report.policies_json import policy_points
 
-__all__ = ["curve_csv", "policies_csv"]
+__all__ = ["csv_bytes", "curve_csv", "policies_csv"]
 
 
 def curve_csv(document: CurveDocument) -> bytes:
     """Return one row per capacity; an empty cell is what is not known."""
     rows = curve_rows(document.table, document.config.get("bytes_per_block"))
-    return _csv({**row, "misses": None} | row["misses"] for row in rows)
+    return csv_bytes({**row, "misses": None} | row["misses"] for row in rows)
 
 
 def policies_csv(document: PoliciesDocument) -> bytes:
     """Return one row per policy and capacity; an empty cell is what is not known."""
-    return _csv(
+    return csv_bytes(
         {"policy": row.name, "kind": row.kind, **point}
         for row in document.rows
         for point in policy_points(document, row)
     )
 
 
-def _csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
+def csv_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Return UTF-8 with a header line, numbers in full."""
     text = io.StringIO()
     writer: Any = None

@@ -5,7 +5,9 @@ Owns: digits, separators, units. Never rounds a share that is not 0 or 1 to 0% o
 
 from __future__ import annotations
 
-__all__ = ["blocks", "count", "percent", "rate", "seconds"]
+import math
+
+__all__ = ["blocks", "count", "mean", "percent", "rate", "seconds"]
 
 _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -20,6 +22,15 @@ def count(number: float) -> str:
 def blocks(number: int) -> str:
     """Return a number of blocks: "1 block", "20,000 blocks"."""
     return "1 block" if number == 1 else f"{number:,} blocks"
+
+
+def mean(value: float) -> str:
+    """Return a mean with three digits or so: "371", "11.6", "1.04"; a dash where unknown."""
+    if math.isnan(value):
+        return "–"
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
 def percent(share: float) -> str:

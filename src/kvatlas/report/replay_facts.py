@@ -149,6 +149,22 @@ def _memory(document: ReplayDocument) -> Iterator[Fact]:
             text += f", {percent(document.known('attribution.granularity'))} lost to whole blocks"
         yield Fact("Why missed", text)
     yield Fact("Evicted", f"{count(document.known('prefix.evicted_blocks'))} cached blocks")
+    if document.figures.values.get("tier.usage") is not None:
+        yield from _host_tier(document)
+
+
+def _host_tier(document: ReplayDocument) -> Iterator[Fact]:
+    text = f"{count(document.known('tier.restored_blocks'))} blocks brought back"
+    if document.figures.values.get("tier.host_token_hit_rate") is not None:
+        share = percent(document.known("tier.host_token_hit_rate"))
+        text += f" ({share} of the prompt tokens were found there)"
+    written, gone = (document.known(f"tier.{name}_blocks") for name in ("written", "evictions"))
+    text += f", {count(written)} written, {count(gone)} evicted"
+    yield Fact("Host tier", text)
+    if document.known("tier.moving_s"):
+        share = percent(document.known("tier.moving_share"))
+        text = f"{seconds(document.known('tier.moving_s'))}, {share} of the time that steps took"
+        yield Fact("Moving blocks", text)
 
 
 def _pressure(document: ReplayDocument) -> Iterator[Fact]:

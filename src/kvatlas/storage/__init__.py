@@ -1,7 +1,8 @@
 """The memory behind block ids: keys and values in NumPy or torch, and batched copies and moves.
 
 `KVCacheMemoryPool` holds them; `LAYOUTS` names the orders in which engines store them. The names
-load lazily, and torch only for pools that ask for it. `kvatlas.storage.arena` has pieces of any size.
+load lazily, and torch only for pools that ask for it. `kvatlas.storage.arena` has pieces of any
+size.
 """
 
 from __future__ import annotations

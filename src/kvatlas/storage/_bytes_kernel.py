@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import numpy as np
+
 from kvatlas.jit import COMPILED
 
 LINE_BYTES = 64
@@ -74,6 +76,20 @@ def _zero_intrinsic(typing: Any, target: Any, num_bytes: Any) -> Any:
     return types.void(types.int64, types.int64), code
 
 
+def _load_intrinsic(bits: int) -> Any:
+    def load(typing: Any, address: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import types
+
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = builder.inttoptr(args[0], ir.IntType(bits).as_pointer())
+            return builder.load(pointer, align=1)
+
+        return (types.uint64 if bits == 64 else types.uint8)(types.int64), code
+
+    return load
+
+
 def _fence_intrinsic(typing: Any) -> Any:
     from numba.core import types
 
@@ -90,6 +106,14 @@ def _plain_copy(target: int, source: int, num_bytes: int) -> None:
 
 def _plain_zero(target: int, num_bytes: int) -> None:
     ctypes.memset(int(target), 0, int(num_bytes))
+
+
+def _plain_load_word(address: int) -> Any:
+    return np.uint64(ctypes.c_uint64.from_address(int(address)).value)
+
+
+def _plain_load_byte(address: int) -> Any:
+    return np.uint8(ctypes.c_uint8.from_address(int(address)).value)
 
 
 def _plain_fence() -> None:
@@ -116,6 +140,12 @@ the traffic. memcpy streams only what is some hundred MB in one call, and no blo
 
 zero_bytes = _operation(_zero_intrinsic, _plain_zero)
 """`zero_bytes(target, num_bytes)`."""
+
+load_word = _operation(_load_intrinsic(64), _plain_load_word)
+"""`load_word(address)`: the 8 bytes there, however aligned, as np.uint64."""
+
+load_byte = _operation(_load_intrinsic(8), _plain_load_byte)
+"""`load_byte(address)`: the byte there, as np.uint8."""
 
 fence = _operation(_fence_intrinsic, _plain_fence)
 """`fence()`: what was streamed is seen by other threads before what this one does next."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kvatlas.errors import InputError
-from kvatlas.storage.layouts import Placed
+from kvatlas.storage.layouts import Placed, piece_offsets
 from kvatlas.storage.moves import Ids, Moves, by_source
 from kvatlas.units import format_bytes
 
@@ -88,7 +88,7 @@ class DeviceMemory:
     def gather(self, ids: Ids, out: Any) -> None:
         """Write blocks to the rows of `out` (n, bytes per block) on this device."""
         whole = self._pieces(self.bytes, self.placed)
-        rows = self._pieces(out, self.placed.rows(len(ids)))
+        rows = self._pieces(out, self.placed.rows)
         rows.copy_(self._take(whole, ids).transpose(0, 1))
 
     def scatter(self, ids: Ids, rows: Any, placed: Placed) -> None:
@@ -98,20 +98,18 @@ class DeviceMemory:
 
     def _pieces(self, memory: Any, placed: Placed) -> Any:
         """View bytes as (planes, blocks, words); of rows, as (blocks, planes, words)."""
-        planes = len(self.placed.offsets(self.placed.planes))
+        planes = len(piece_offsets(self.placed, self.placed.planes))
         word, size = self._word()
         span = self.placed.shape.bytes_per_block // planes // size
         words = memory.reshape(-1).view(word)
-        if placed.planes == self.placed.planes and placed.planes:
-            return words.view(planes, placed.num_blocks, span)
         if memory is self.bytes:
-            return words.view(1, placed.num_blocks, span)
-        return words.view(placed.num_blocks, planes, span)
+            return words.view(planes, placed.num_blocks, span)
+        return words.view(-1, planes, span)
 
     def _word(self) -> tuple[Any, int]:
         """Return the widest integer that a piece is a whole number of."""
         torch = self._torch
-        planes = len(self.placed.offsets(self.placed.planes))
+        planes = len(piece_offsets(self.placed, self.placed.planes))
         span = self.placed.shape.bytes_per_block // planes
         for word, size in ((torch.int64, 8), (torch.int32, 4), (torch.int16, 2)):
             if span % size == 0:

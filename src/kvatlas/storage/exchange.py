@@ -48,11 +48,11 @@ def copy_to(source: Memory, target: Memory, sources: Ids, targets: Ids) -> None:
     for first in range(0, len(sources), step):
         part = slice(first, first + step)
         rows = rows_on_host(source, sources[part])
-        placed = source.placed.rows(len(rows))
+        placed = source.placed.rows
         if isinstance(target, HostMemory):
             target.scatter(targets[part], rows, placed)
         else:
-            own = target.placed.rows(len(rows))
+            own = target.placed.rows
             if own.axes != placed.axes:
                 rows = _reordered(rows, placed, own)
             target.scatter(
@@ -74,11 +74,15 @@ def rows_on_host(memory: Memory, ids: Ids) -> NDArray[np.uint8]:
     return found
 
 
-def in_order(rows: NDArray[np.uint8], placed: Placed) -> NDArray[np.uint8]:
-    """Return rows with their bytes in the order layer, keys and values, slot, head, number."""
-    own = placed.rows(len(rows))
-    wanted = Placed(placed.shape, len(rows), ("block", *_ORDER))
-    return rows if own.axes == wanted.axes else _reordered(rows, own, wanted)
+def read_in_order(memory: Memory, ids: Ids, out: NDArray[np.uint8]) -> None:
+    """Fill rows with blocks, each in the order layer, keys and values, slot, head, number."""
+    wanted = Placed(memory.placed.shape, 1, ("block", *_ORDER))
+    numbers = np.arange(len(ids), dtype=np.int64)
+    if isinstance(memory, HostMemory):
+        copy_between(out, wanted, numbers, memory.bytes, memory.placed, ids)
+    else:
+        rows = rows_on_host(memory, ids)
+        copy_between(out, wanted, numbers, rows, memory.placed.rows, numbers)
 
 
 def _reordered(rows: NDArray[np.uint8], placed: Placed, wanted: Placed) -> NDArray[np.uint8]:
@@ -136,4 +140,6 @@ def as_memory(memory: Memory, rows: Any, field: str) -> Any:
         contiguous, rows = rows.is_contiguous(), rows.numpy()
     if not contiguous:
         raise InputError("a buffer with gaps, or a read-only one", field=field, remedy="copy it")
+    if isinstance(memory, HostMemory) and np.may_share_memory(rows, memory.bytes):
+        raise InputError("a buffer in the pool's own memory", field=field, remedy="copy it")
     return rows

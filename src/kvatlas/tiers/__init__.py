@@ -1,6 +1,7 @@
 """Tiers below the device: which contents they hold, how blocks get there and back, what it costs.
 
-`HostTier` is the index, `EngineConfig.host_blocks` runs one under a replay. The names load lazily.
+`HostTier` is the index, `SwapManager` moves the bytes, `EngineConfig.host_blocks` runs a tier under
+a replay or a `Scheduler`, whose moves `HostBlocks` carries out. The names load lazily.
 """
 
 from __future__ import annotations
@@ -9,17 +10,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvatlas.tiers.blocks import DiskBlocks, HostBlocks
     from kvatlas.tiers.build import TIER_POLICIES
-    from kvatlas.tiers.host_tier import HostTier, Reserved, TierStats
+    from kvatlas.tiers.host_tier import Evicted, HostTier, Reserved, TierStats
+    from kvatlas.tiers.level import LevelStats
+    from kvatlas.tiers.swap_manager import Found, SwapManager
+    from kvatlas.tiers.swap_or_recompute import SwapDecision, SwapOrRecompute
 
 _HOME = {
     "TIER_POLICIES": "build",
+    "DiskBlocks": "blocks",
+    "Evicted": "host_tier",
+    "Found": "swap_manager",
+    "HostBlocks": "blocks",
     "HostTier": "host_tier",
+    "LevelStats": "level",
     "Reserved": "host_tier",
+    "SwapDecision": "swap_or_recompute",
+    "SwapManager": "swap_manager",
+    "SwapOrRecompute": "swap_or_recompute",
     "TierStats": "host_tier",
 }
 
-__all__ = ["TIER_POLICIES", "HostTier", "Reserved", "TierStats"]
+__all__ = [
+    "TIER_POLICIES",
+    "DiskBlocks",
+    "Evicted",
+    "Found",
+    "HostBlocks",
+    "HostTier",
+    "LevelStats",
+    "Reserved",
+    "SwapDecision",
+    "SwapManager",
+    "SwapOrRecompute",
+    "TierStats",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -77,7 +77,7 @@ class Store(NamedTuple):
     keys: I64  # (C,) what each slot holds
     above: I64  # (C,) or (1,): the content that each hangs from, NONE for none
     slots: Records  # (C + 1,) SLOT; the last is the ring's sentinel
-    index: I32  # (T,) 1 + slot, by key; 0 = empty
+    places: I32  # (T,) 1 + slot, by key; 0 = empty
     orphans: I32  # (T,) or (1,): 1 + the first slot that waits for a content above, by that key
     eviction: Eviction | None  # the policy that chooses what is evicted, None for LRU
     info: Record  # STORE_INFO

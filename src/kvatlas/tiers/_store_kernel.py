@@ -25,7 +25,7 @@ _MASK62 = 0x3FFFFFFFFFFFFFFF
 @inlined
 def find(store: Store, key: int) -> int:
     """Return the slot that holds `key`, NONE without; O(1) expected."""
-    return index_.find(store.index, store.keys, key)
+    return index_.find(store.places, store.keys, key)
 
 
 @kernel
@@ -44,7 +44,7 @@ def insert(store: Store, key: int, above: int, depth: int) -> int:
     record.depth = depth
     record.waits = 0
     store.keys[slot] = key
-    index_.add(store.index, store.keys, slot)
+    index_.add(store.places, store.keys, slot)
     info = store.info
     info.used += 1
     info.pinned += 1
@@ -84,26 +84,55 @@ def refresh(store: Store, slot: int) -> None:
 
 
 @kernel
-def evict(store: Store) -> bool:
-    """Forget the content that goes next; False when every slot is pinned or empty."""
+def evict(store: Store) -> int:
+    """Forget the content that goes next; return its slot, NONE when all are pinned or empty.
+
+    O(1) expected, O(log C) by policy.
+    """
     slot = _victim(store, store.eviction)
     if slot == NONE:
-        return False
+        return NONE
     _leave_ring(store, store.eviction, slot)
-    _tell_removed(store, store.eviction, slot)
-    index_.take_out(store.index, store.keys, slot)
+    _tell_removed(store, store.eviction, slot, True)
+    _empty(store, slot)
+    store.info.evictions += 1
+    return slot
+
+
+@kernel
+def discard(store: Store, slot: int) -> None:
+    """Forget the content of `slot`, whoever pins it; O(1) expected, O(C) by a policy by leaf."""
+    record = store.slots[slot]
+    if record.pins == 0:
+        _leave_ring(store, store.eviction, slot)
+    else:
+        record.pins = 0
+        store.info.pinned -= 1
+    key = int(store.keys[slot])
+    _tell_removed(store, store.eviction, slot, False)
+    _empty(store, slot)
+    if store.info.by_leaf != 0:
+        # What hung from it waits for it again.
+        for child in range(store.info.fresh):
+            other = store.slots[child]
+            here = index_.find(store.places, store.keys, store.keys[child]) == child
+            if here and other.pins == 0 and other.waits == 0 and store.above[child] == key:
+                _wait(store, child)
+
+
+@inlined
+def _empty(store: Store, slot: int) -> None:
+    index_.take_out(store.places, store.keys, slot)
     store.slots[slot].newer = store.info.empty
     store.info.empty = slot + 1
     store.info.used -= 1
-    store.info.evictions += 1
-    return True
 
 
 @inlined
 def _take(store: Store) -> int:
     """Return an empty slot, making one of the victim if need be, NONE when all are pinned."""
     info = store.info
-    if info.used >= info.capacity and not evict(store):
+    if info.used >= info.capacity and evict(store) == NONE:
         return NONE
     if info.empty == 0:
         info.fresh += 1
@@ -193,11 +222,11 @@ def _tell_released(store: Store, eviction: Eviction | None, slot: int) -> None:
 
 
 @inlined
-def _tell_removed(store: Store, eviction: Eviction | None, slot: int) -> None:
+def _tell_removed(store: Store, eviction: Eviction | None, slot: int, evicted: bool) -> None:
     if eviction is None:
         return
     _stop_waiting(store, slot)
-    hooks.removed(eviction, slot, _content(eviction, int(store.keys[slot])), True)
+    hooks.removed(eviction, slot, _content(eviction, int(store.keys[slot])), evicted)
 
 
 @inlined
@@ -219,7 +248,7 @@ def tell_request(store: Store, eviction: Eviction | None) -> None:
 @inlined
 def _slot_above(store: Store, slot: int) -> int:
     above = int(store.above[slot])
-    return NONE if above == NONE else index_.find(store.index, store.keys, above)
+    return NONE if above == NONE else index_.find(store.places, store.keys, above)
 
 
 @inlined

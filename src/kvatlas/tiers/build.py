@@ -49,7 +49,14 @@ _MOST_SLOTS = 2**30
 
 def require_policy(name: str) -> None:
     """Verify that a tier can run the policy `name`. Raises: InputError."""
-    if policy(name).name in _WHOLE_REQUESTS:
+    if name not in POLICIES:
+        raise InputError(
+            "unknown eviction policy",
+            field="host_policy",
+            value=name,
+            remedy=f"use one of {', '.join(TIER_POLICIES)}",
+        )
+    if name in _WHOLE_REQUESTS:
         raise InputError(
             "this policy learns from whole requests, of which a tier sees only what the device has "
             "lost",
@@ -95,7 +102,7 @@ def make_store(
         keys=np.zeros(num_slots, np.int64),
         above=np.zeros(num_slots if chooser is not None else 1, np.int64),
         slots=slots,
-        index=np.zeros(places, np.int32),
+        places=np.zeros(places, np.int32),
         orphans=np.zeros(places if by_leaf else 2, np.int32),
         eviction=chooser,
         info=one_record(STORE_INFO, capacity=num_slots, by_leaf=int(by_leaf)),
@@ -149,7 +156,8 @@ def occupied(store: Store) -> list[int]:
 
 def ring(store: Store) -> list[int]:
     """Return the unpinned slots from the oldest to the youngest; empty under a policy; O(slots)."""
-    sentinel, order = store.slots.shape[0] - 1, []
+    sentinel = store.slots.shape[0] - 1
+    order: list[int] = []
     slot = int(store.slots[sentinel].newer)
     while slot not in (sentinel, NONE) and len(order) <= sentinel:
         order.append(slot)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from kvatlas.errors import InvariantError
 from kvatlas.eviction.check import check_eviction
 from kvatlas.tiers import _index_kernel as index_
-from kvatlas.tiers._state_kernel import NONE, I32, I64, Store, Tier
+from kvatlas.tiers._state_kernel import I32, I64, NONE, Store, Tier
 from kvatlas.tiers.build import occupied, ring
 
 __all__ = ["check_store", "check_tier"]
@@ -40,7 +40,7 @@ def check_store(store: Store) -> None:
     _require(int(info.used) <= int(info.capacity), "the tier holds more than its capacity")
     keys = [int(store.keys[slot]) for slot in slots]
     _require(len(set(keys)) == len(keys), "a content lies in two slots")
-    _check_index(store.index, store.keys, slots, "the index")
+    _check_index(store.places, store.keys, slots, "the index")
     pins = {slot: int(store.slots[slot].pins) for slot in slots}
     _require(min(pins.values(), default=0) >= 0, "a slot has fewer than no pins")
     _require(sum(count > 0 for count in pins.values()) == int(info.pinned), "pins are miscounted")

@@ -18,7 +18,7 @@ from kvatlas.tiers._state_kernel import I32, I64, NONE
 from kvatlas.tiers.build import make_store, occupied, ring
 from kvatlas.tiers.check import check_store
 
-__all__ = ["HostTier", "Reserved", "TierStats"]
+__all__ = ["Evicted", "HostTier", "Reserved", "TierStats", "as_column", "as_keys", "leading"]
 
 _LARGEST_KEY = 2**62
 
@@ -43,17 +43,30 @@ class TierStats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reserved:
-    """Pinned slots for the contents `keys[first:]` of a batch.
+    """Pinned slots for the first contents of a batch: the rest found every slot pinned.
 
     Attributes:
-        first: keys before this one found every slot pinned and have none.
-        slots: (n - first,) the slots.
-        fresh: (n - first,) True where the content must be written, False where it is there already.
+        slots: (n,) the slots.
+        fresh: (n,) True where the content must be written, False where it is there already.
     """
 
-    first: int
     slots: I32
     fresh: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evicted:
+    """Contents that had to go.
+
+    Attributes:
+        keys, slots: (n,) what, and where its bytes still are until the slot is taken again.
+        parents, depths: (n,) as they were given; -1 where only LRU decides.
+    """
+
+    keys: I64
+    slots: I32
+    parents: I64
+    depths: I64
 
 
 class HostTier:
@@ -81,39 +94,63 @@ class HostTier:
 
     def slot_of(self, key: int) -> int | None:
         """Return the slot that holds `key`, None without; changes nothing."""
-        found = np.empty(1, np.int32)
-        entries.find_each(self._store, as_keys([key]), found)
-        return None if found[0] == NONE else int(found[0])
+        found = int(self.slots_of([key])[0])
+        return None if found == NONE else found
+
+    def slots_of(self, keys: ArrayLike) -> I32:
+        """Return the slot of each key, -1 without; changes nothing. O(keys)."""
+        asked = as_keys(keys)
+        found = np.empty(asked.size, np.int32)
+        entries.find_each(self._store, asked, found)
+        return found
 
     def lookup(self, keys: ArrayLike) -> int:
         """Return how many of the leading `keys` are there; changes nothing. O(that many)."""
-        return int(entries.leading(self._store, as_keys(keys)))
+        return leading(self.slots_of(keys))
 
-    def reserve(self, keys: ArrayLike, *, parent: int | None = None, depth: int = 0) -> Reserved:
+    def make_room(self, keys: ArrayLike) -> Evicted:
+        """Evict what must go before `keys` can come in, and return it: its bytes are there still.
+
+        For a caller who has somewhere to put them. O(batch), O(log C) by policy.
+        """
+        asked = as_keys(keys)
+        gone = np.empty((asked.size, 4), np.int64)
+        gone = gone[: int(entries.make_room(self._store, asked, gone))]
+        return Evicted(gone[:, 0], gone[:, 1].astype(np.int32), gone[:, 2], gone[:, 3])
+
+    def reserve(
+        self, keys: ArrayLike, parents: ArrayLike | None = None, depths: ArrayLike | None = None
+    ) -> Reserved:
         """Pin a slot for each of `keys`, evicting what is not pinned; `release` must follow.
 
-        `keys` are consecutive blocks of one path; `parent` is the key before the first and `depth`
-        its position (policies that keep prefixes whole go by them). When every slot is pinned the
-        beginning of the path stays out: `Reserved.first`. Raises: InputError for a key twice.
+        `parents` are the keys that they hang from, -1 for none, and `depths` their positions in
+        their paths: policies that keep prefixes whole go by them. When every slot is pinned the
+        last keys stay out, and `Reserved` is shorter than the batch.
+
+        Raises: InputError for a key twice, or columns of another length.
         """
         asked = as_keys(keys)
         if np.unique(asked).size != asked.size:
             raise InputError("a content twice in one batch", field="keys", value=list(asked)[:8])
-        above = np.empty_like(asked)
-        above[1:] = asked[:-1]
-        above[:1] = NONE if parent is None else parent
+        above = as_column(parents, asked.size, NONE, "parents")
+        depth = as_column(depths, asked.size, 0, "depths")
         slots, fresh = np.empty(asked.size, np.int32), np.empty(asked.size, np.int32)
-        first = asked.size - int(entries.reserve(self._store, asked, above, depth, slots, fresh))
-        return Reserved(first, slots[first:], fresh[first:].astype(bool))
+        count = int(entries.reserve(self._store, asked, above, depth, slots, fresh))
+        return Reserved(slots[:count], fresh[:count].astype(bool))
 
     def acquire(self, keys: ArrayLike, *, used: bool = True) -> I32:
         """Pin and return the slots of the leading `keys` that are there; `release` must follow.
 
         `used` counts it as a request's hit, by which policies judge.
         """
-        asked = as_keys(keys)
-        slots = np.empty(asked.size, np.int32)
-        return slots[: int(entries.pin_leading(self._store, asked, slots, used))]
+        slots = self.slots_of(keys)
+        slots = slots[: leading(slots)]
+        self.pin(slots, used=used)
+        return slots
+
+    def pin(self, slots: I32, *, used: bool = True) -> None:
+        """Put a pin on each of `slots`, which hold something; `release` must follow."""
+        entries.pin_each(self._store, slots, used)
 
     def release(self, slots: ArrayLike) -> None:
         """Take a pin off each of `slots`: the first of them are the youngest from now on.
@@ -126,6 +163,19 @@ class HostTier:
         if not fits or (counts > self._store.slots["pins"][slots]).any():
             raise InputError("a slot that is not pinned", field="slots", value=given.tolist()[:8])
         entries.unpin_each(self._store, given)
+
+    def discard(self, keys: ArrayLike) -> int:
+        """Forget contents, pinned or not, because their bytes are no good; return how many.
+
+        O(1) expected each, O(slots) by a policy that keeps prefixes whole.
+        """
+        count = 0
+        for key in as_keys(keys).tolist():
+            slot = self.slot_of(key)
+            if slot is not None:
+                entries.discard(self._store, slot)
+                count += 1
+        return count
 
     def resize(self, num_slots: int) -> int:
         """Hold at most `num_slots` from now on, evicting; return how many are held.
@@ -167,6 +217,12 @@ class HostTier:
         check_store(self._store)
 
 
+def leading(slots: I32) -> int:
+    """Return how many of the first `slots` are there."""
+    missing = np.flatnonzero(slots == NONE)
+    return int(missing[0]) if missing.size else int(slots.size)
+
+
 def as_keys(keys: ArrayLike | Sequence[int]) -> I64:
     """Return keys as an array. Raises: InputError for one that is no number from 0 to 2**62 - 1."""
     try:
@@ -177,3 +233,13 @@ def as_keys(keys: ArrayLike | Sequence[int]) -> I64:
         bad = given[(given < 0) | (given >= _LARGEST_KEY)][0]
         raise InputError("a key is a number from 0 to below 2**62", field="keys", value=int(bad))
     return given
+
+
+def as_column(given: ArrayLike | None, count: int, otherwise: int, field: str) -> I64:
+    """Return `count` numbers, `otherwise` where nothing is given. Raises: InputError."""
+    if given is None:
+        return np.full(count, otherwise, np.int64)
+    column = np.ascontiguousarray(given, np.int64).ravel()
+    if column.size != count:
+        raise InputError("one for each key", field=field, value=column.size, remedy=f"give {count}")
+    return column

@@ -10,7 +10,8 @@ Numba drops the rest when that is its type.
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import prefix_index, recording, tiering
+from kvatlas.engine.kernels import placing
+from kvatlas.engine.kernels.handing import hand_out
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Engine, Pool
 from kvatlas.events import schema
 from kvatlas.eviction import _hooks_kernel as hooks
@@ -60,24 +61,10 @@ def take_chosen(pool: Pool, eviction: Eviction | None, count: int, out: I32, sta
             hooks.removed(eviction, block, _content(pool, eviction, block), True)
         out[i] = block
         taken = blocks[block]
-        taken.ref_count = 1
         blocks[taken.prev_free].next_free = taken.next_free
         blocks[taken.next_free].prev_free = taken.prev_free
-    tiering.lost(pool, pool.tier, out, start, start + count)
-    if pool.log.info.on != 0:
-        recording.evictions(pool, out, start, count)
-    evicted = 0
-    for i in range(start, start + count):
-        if blocks[out[i]].key != NONE:
-            prefix_index.remove(pool, int(out[i]))
-            evicted += 1
-    info = pool.info
-    info.free -= count
-    info.allocations += count
-    info.cached -= evicted
-    info.evictions += evicted
-    if pool.log.info.on != 0:
-        recording.allocations(pool, out, start, count)
+    placing.arrange(pool.placement, out, start, count)
+    hand_out(pool, out, start, count)
     return True
 
 

@@ -93,7 +93,7 @@ def _tokens_ahead(
     if more > engine.pool.info.free:
         return tokens
     info.allocated_ahead += max(0, more - need)
-    return most
+    return int(most)
 
 
 @inlined

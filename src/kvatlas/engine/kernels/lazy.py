@@ -38,7 +38,6 @@ def _kept(engine: Engine, pressure: Pressure, row: int) -> bool:
     evicting.request_ends(engine, engine.pool.eviction, row)
     place = pressure.limbo[(info.limbo_head + info.limbo_count) % size]
     place.slot = slot
-    place.row = row
     place.due = info.step + info.lazy_steps
     info.limbo_count += 1
     info.lazy_kept += 1
@@ -92,12 +91,12 @@ def steps_passed(pressure: Pressure | None, steps: int) -> None:
 def _give_back_oldest(engine: Engine, pressure: Pressure) -> None:
     """Free the oldest table in limbo as `manager.free` would have done; O(blocks)."""
     info, log = pressure.info, engine.pool.log.info
-    place = pressure.limbo[info.limbo_head]
-    slot = int(place.slot)
+    slot = int(pressure.limbo[info.limbo_head].slot)
     info.limbo_head = (info.limbo_head + 1) % pressure.limbo.shape[0]
     info.limbo_count -= 1
     request, group_before, cause = log.request, log.group, log.free_cause
-    log.request = place.row
+    # For the events the request ended when it finished: these blocks are listed, as nobody's.
+    log.request = NONE
     log.free_cause = schema.BY_FINISHED
     for group in range(engine.groups.shape[0]):
         log.group = group

@@ -95,7 +95,7 @@ def allocate_slots(
     if slot == NONE:
         slot = take_slot(engine, row)
         evicting.request_begins(engine.pool.eviction)
-        tiering.pin(engine.pool.tier, True)
+        tiering.pin(engine.pool.tier)
     if with_hits:
         for group in range(num_groups):
             adopt_hits(engine, group, slot, computed)

@@ -7,8 +7,9 @@ Mirrors v1/core/block_pool.py and kv_cache_utils.FreeKVCacheBlockQueue of vLLM 0
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import evicting, prefix_index, recording, tiering
+from kvatlas.engine.kernels import evicting, placing, prefix_index, recording, tiering
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
+from kvatlas.events import schema
 from kvatlas.jit import inlined, kernel
 
 
@@ -17,9 +18,12 @@ def get_new_blocks(pool: Pool, count: int, out: I32, start: int) -> None:
     """Pop `count` blocks from the head of the free queue into `out[start:]`; O(count).
 
     Popping is what evicts: each block loses the content it still held. The caller has checked that
-    `count` blocks are free. An eviction policy chooses otherwise among what is cached.
+    `count` blocks are free. An eviction policy chooses otherwise among what is cached, a placement
+    among what is free.
     """
     if evicting.take_chosen(pool, pool.eviction, count, out, start):
+        return
+    if placing.take_placed(pool, pool.placement, count, out, start):
         return
     tiering.lost_from_queue(pool, pool.tier, count)
     blocks = pool.blocks
@@ -59,6 +63,7 @@ def touch(pool: Pool, block: int) -> None:
     touched = pool.blocks[block]
     evicting.touched(pool.eviction, block, touched.ref_count == 0)
     if touched.ref_count == 0:
+        placing.touched(pool, pool.placement, block)
         pool.blocks[touched.prev_free].next_free = touched.next_free
         pool.blocks[touched.next_free].prev_free = touched.prev_free
         pool.info.free -= 1
@@ -104,8 +109,24 @@ def free_blocks(pool: Pool, table: I32, start: int, stop: int, step: int) -> Non
             evicting.released(pool, pool.eviction, table, i, above)
     blocks[sentinel].prev_free = tail
     info.free += freed
+    placing.freed(pool, pool.placement, table, start, stop, step)
     if pool.log.info.on != 0:
         recording.frees(pool, table, start, stop, step)
+
+
+@kernel
+def uncache(pool: Pool, block: int) -> bool:
+    """Drop the content cached in `block`, wherever the block is; say whether there was any."""
+    if pool.blocks[block].key == NONE:
+        return False
+    if pool.log.info.on != 0:
+        recording.eviction(pool, block, schema.BY_EXPLICIT)
+    evicting.dropped(pool, pool.eviction, block)
+    placing.dropped(pool, pool.placement, block)
+    prefix_index.remove(pool, block)
+    pool.info.cached -= 1
+    pool.info.evictions += 1
+    return True
 
 
 @kernel
@@ -116,6 +137,7 @@ def reset_prefix_cache(pool: Pool) -> bool:
         recording.reset(pool)
     if pool.info.free != num_blocks - 1:
         return False
+    placing.reset(pool, pool.placement)
     for block in range(num_blocks):
         pool.blocks[block].key = NONE
     for group in range(pool.slots.shape[0]):

@@ -35,7 +35,7 @@ PRESSURE = record_dtype(
     held_back="i8",  # admissions refused for the predicted growth alone
     finished="i8",  # requests whose output lengths are known
 )
-LIMBO = record_dtype(slot="i8", row="i8", due="i8")
+LIMBO = record_dtype(slot="i8", due="i8")
 LENGTH = record_dtype(
     longer_count="i8",  # finished requests in the buckets above
     longer_tokens="i8",  # and the tokens of their outputs

@@ -113,4 +113,4 @@ def _first_waiting(engine: Engine, out: I64) -> int:
             if best == NONE or requests[row].priority < requests[best].priority:
                 best = row
         out[i] = best
-    return count
+    return int(count)

@@ -294,6 +294,14 @@ def lookup(engine: Engine, row: int, tokens: int, hit: int) -> None:
 
 
 @kernel
+def forget(log: Log, at: int) -> None:
+    """Take row `at` out again; the rows since, of blocks freed for it, move up; O(them)."""
+    for i in range(at, log.info.used - 1):
+        log.rows[i] = log.rows[i + 1]
+    log.info.used -= 1
+
+
+@kernel
 def chunk(engine: Engine, step: Step, entry: int) -> None:
     """Log a scheduled entry unless it decodes."""
     scheduled = step.entries[entry]

@@ -155,6 +155,7 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
         watermark += growth
         must_fit = config.reserve_full_isl != 0 or growth > 0
         log = engine.pool.log
+        looked_up_at = int(log.info.used)
         if log.info.on != 0:
             recording.lookup(engine, row, num_tokens, hit)
         if not manager.allocate_slots(engine, row, new_tokens, hit, with_hits, must_fit, watermark):
@@ -163,7 +164,7 @@ def _admit(engine: Engine, step: Step, totals: Record, budget: int, threshold: i
             step.info.refused_row = row
             tiering.forget_found(engine.pool.tier)
             if log.info.on != 0:
-                log.info.used -= 1  # the lookup was in vain
+                recording.forget(log, looked_up_at)  # it was in vain
                 later = recording.fitting_later(engine, watermark)
                 recording.refusal(engine, row, schema.BY_ADMISSION, num_tokens, later)
             break

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.events._log_kernel import Log
 from kvatlas.eviction._state_kernel import Eviction
+from kvatlas.placement._state_kernel import Placement
 from kvatlas.records import Record, Records, record_dtype
 from kvatlas.tiers._state_kernel import Tier
 
@@ -109,6 +110,7 @@ CONFIG = record_dtype(
     watermark_blocks="i8",
     num_lookahead_tokens="i8",
     long_prefill_token_threshold="i8",
+    forget_uncomputed="i8",  # 1: a request that loses its turn takes its uncomputed keys along
     reserve_full_isl="i8",
     priority_policy="i8",
     async_scheduling="i8",
@@ -161,6 +163,7 @@ class Pool(NamedTuple):
     info: Record  # POOL_INFO
     log: Log  # what happened, while somebody listens
     eviction: Eviction | None  # the policy that chooses what is evicted, None for the queue's order
+    placement: Placement | None  # which free blocks are handed out, None for the queue's order
     tier: Tier | None = None  # where blocks go that leave the device, None for nowhere
 
 

@@ -77,12 +77,11 @@ def forget_found(tier: Tier | None) -> None:
 
 
 @inlined
-def pin(tier: Tier | None, begins: bool) -> None:
+def pin(tier: Tier | None) -> None:
     """Keep what was found from being evicted by what the admission itself evicts."""
     if tier is None:
         return
-    if begins:
-        store_.tell_request(tier.store, tier.store.eviction)
+    store_.tell_request(tier.store, tier.store.eviction)
     for i in range(tier.info.found):
         store_.tell_used(tier.store, tier.store.eviction, int(tier.found[i]))
         store_.pin(tier.store, int(tier.found[i]))
@@ -115,7 +114,7 @@ def _adopt(engine: Engine, tier: Tier, slot: int, first: int) -> None:
 
 @inlined
 def cached(pool: Pool, tier: Tier | None, table: I32, at: int) -> None:
-    """The block `table[at]` has just been cached: note what it hangs from, for the tier's policy."""
+    """The block `table[at]` has just been cached: note what it hangs from for a policy."""
     if tier is None:
         return
     if tier.above.shape[0] > 1:

@@ -16,8 +16,8 @@ from kvatlas.measure.fragmentation.result import (
     RunShape,
     put_fragmentation,
 )
-from kvatlas.measure.fragmentation.run_index import RunIndex
 from kvatlas.measure.fragmentation.tracker import FragmentationTracker
+from kvatlas.runs import RunIndex
 
 __all__ = [
     "BlockLayoutAnalyzer",

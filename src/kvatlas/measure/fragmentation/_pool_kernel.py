@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from kvatlas.events import schema
 from kvatlas.jit import inlined, kernel
-from kvatlas.measure.fragmentation._run_index_kernel import Runs, set_member
-from kvatlas.measure.fragmentation._words_kernel import CACHED, FRONT, ONE, U8, U64, USED
+from kvatlas.measure.fragmentation._states_kernel import CACHED, FRONT, U8, USED
 from kvatlas.records import Record, record_dtype
+from kvatlas.runs._run_index_kernel import Runs, set_member
+from kvatlas.runs._words_kernel import ONE, U64
 
 I32 = NDArray[np.int32]
 
@@ -41,7 +42,7 @@ COUNTS = record_dtype(
 class Pool(NamedTuple):
     """The state of every block, the null block's being USED for ever."""
 
-    states: U8  # see `_words_kernel`
+    states: U8  # see `_states_kernel`
     words: U64  # the same memory
     counts: Record  # COUNTS
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from kvatlas.measure.fragmentation._pool_kernel import Pool
 from kvatlas.measure.fragmentation._tables_kernel import Tables
-from kvatlas.measure.fragmentation._words_kernel import Lengths
 from kvatlas.records import Record, Records, record_dtype
+from kvatlas.runs._words_kernel import Lengths
 
 F64 = NDArray[np.float64]
 

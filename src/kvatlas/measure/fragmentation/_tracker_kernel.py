@@ -22,7 +22,7 @@ from kvatlas.measure.fragmentation._pool_kernel import (
     change_rarely,
     is_rare,
 )
-from kvatlas.measure.fragmentation._run_index_kernel import note_largest
+from kvatlas.measure.fragmentation._states_kernel import measure_runs
 from kvatlas.measure.fragmentation._tables_kernel import (
     enter_table,
     leave_partly,
@@ -30,8 +30,9 @@ from kvatlas.measure.fragmentation._tables_kernel import (
     move_cells,
 )
 from kvatlas.measure.fragmentation._tracker_arrays_kernel import Tracker
-from kvatlas.measure.fragmentation._words_kernel import ORDERS, measure_runs
 from kvatlas.records import Records
+from kvatlas.runs._run_index_kernel import note_largest
+from kvatlas.runs._words_kernel import ORDERS
 
 I32 = NDArray[np.int32]
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from kvatlas.errors import InputError
 from kvatlas.measure.fragmentation._layout_kernel import TABLE_RUNS, measure_tables
-from kvatlas.measure.fragmentation._words_kernel import ORDERS
 from kvatlas.measure.fragmentation.patterns import Pattern, find_pattern, smallest_covering
 from kvatlas.measure.fragmentation.result import external_index
 from kvatlas.records import records
+from kvatlas.runs._words_kernel import ORDERS
 
 __all__ = ["BlockLayoutAnalyzer", "Layout", "RunSet", "Snapshot", "TableRuns", "run_set"]
 

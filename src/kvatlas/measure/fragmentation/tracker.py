@@ -16,9 +16,9 @@ from kvatlas.events import Chunk
 from kvatlas.events.header import Header
 from kvatlas.events.schema import EVENT, NONE
 from kvatlas.measure.figures import Figures
+from kvatlas.measure.fragmentation._states_kernel import CACHED, FRONT, USED
 from kvatlas.measure.fragmentation._tracker_arrays_kernel import Tracker
 from kvatlas.measure.fragmentation._tracker_kernel import track
-from kvatlas.measure.fragmentation._words_kernel import CACHED, FRONT, USED
 from kvatlas.measure.fragmentation.result import (
     FragmentationResult,
     FragmentationSeries,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kvatlas.events.header import Header
 from kvatlas.events.schema import NONE
 from kvatlas.measure.fragmentation._pool_kernel import COUNTS, Exact, Pool
+from kvatlas.measure.fragmentation._states_kernel import CACHED, FRONT, USED
 from kvatlas.measure.fragmentation._tables_kernel import HOLDER, REQUEST, TOTALS, Tables
 from kvatlas.measure.fragmentation._tracker_arrays_kernel import (
     CLOCK,
@@ -20,9 +21,9 @@ from kvatlas.measure.fragmentation._tracker_arrays_kernel import (
     SUMS,
     Tracker,
 )
-from kvatlas.measure.fragmentation._words_kernel import CACHED, FRONT, ORDERS, USED, Lengths
-from kvatlas.measure.fragmentation.run_index import make_runs
 from kvatlas.records import Record, one_record, records
+from kvatlas.runs._words_kernel import ORDERS, Lengths
+from kvatlas.runs.run_index import make_runs
 
 __all__ = ["closable", "make_exact", "make_tracker", "states_of", "thin_samples"]
 

@@ -191,7 +191,7 @@ const timeAxis = chartAxis('figure.chart:not(.capacity)', '[data-whole-run]', {
   },
 });
 
-const capacityAxis = chartAxis('figure.chart.capacity', '[data-whole-curve]', (() => {
+const countScale = (noun) => {
   const three = (value) => value < 1000 ? +value.toPrecision(3) : Math.round(value);
   function short(number, step, letters) {
     let k = 0;
@@ -203,7 +203,9 @@ const capacityAxis = chartAxis('figure.chart.capacity', '[data-whole-curve]', ((
   return {
     unitAt: 0.88,
     describe({blocks: all, blockSize, bytesPerBlock}, i) {
-      const said = [all[i].toLocaleString('en') + ' blocks', blocks(all[i] * blockSize) + ' tokens'];
+      const one = all[i] === 1 ? noun.slice(0, -1) : noun;
+      const said = [all[i].toLocaleString('en') + ' ' + one];
+      if (noun === 'blocks') said.push(blocks(all[i] * blockSize) + ' tokens');
       if (bytesPerBlock) said.push(bytes(all[i] * bytesPerBlock));
       return said.join(' · ');
     },
@@ -225,4 +227,7 @@ const capacityAxis = chartAxis('figure.chart.capacity', '[data-whole-curve]', ((
       });
     },
   };
-})());
+};
+const capacityAxis = chartAxis(
+  'figure.chart.capacity:not(.runs)', '[data-whole-curve]', countScale('blocks'));
+const runsAxis = chartAxis('figure.chart.capacity.runs', '[data-whole-runs]', countScale('runs'));

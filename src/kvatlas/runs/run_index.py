@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.errors import InvariantError
-from kvatlas.measure.fragmentation._bit_tree_kernel import BitTree, fill_tree, make_tree
-from kvatlas.measure.fragmentation._run_index_kernel import Runs, change_members, run_around
-from kvatlas.measure.fragmentation._words_kernel import ORDERS, RUNS, Lengths
 from kvatlas.records import one_record
+from kvatlas.runs._bit_tree_kernel import BitTree, fill_tree, make_tree
+from kvatlas.runs._run_index_kernel import Runs, change_members, run_around
+from kvatlas.runs._words_kernel import ORDERS, RUNS, Lengths
 
 __all__ = ["RunIndex", "make_lengths", "make_runs", "run_lengths"]
 

@@ -1,53 +1,43 @@
 """The states of blocks as bytes, 64 of them as a word of bits, and the runs in those words.
 
-Owns: the layout of the states, counting bits, and walking over runs. Leaves to others: changing
-states. A block's state is USED and CACHED, either, or 0 (empty); block b is byte b + FRONT, and
-all bytes before the first and behind the last block are USED, so that a neighbour may always be
-looked at. A set of blocks is seen as its *gaps*: a bit is 1 where the block is not in it.
+Owns: the layout of the states, and walking over runs. Leaves to others: changing states, what a
+word is (`kvatlas.runs`). A block's state is USED and CACHED, either, or 0 (empty); block b is byte
+b + FRONT, and all bytes before the first and behind the last block are USED, so that a neighbour
+may always be looked at. A set of blocks is seen as its *gaps*: a bit is 1 where the block is not in
+it.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.jit import COMPILED, inlined, kernel
-from kvatlas.records import Record, record_dtype
+from kvatlas.runs._words_kernel import (
+    ALL,
+    ONE,
+    ORDERS,
+    U64,
+    ZERO,
+    Lengths,
+    Word,
+    add_run,
+    count_bits,
+    lowest_bit,
+)
 
-I64 = NDArray[np.int64]
-U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
-Word = np.uint64
 
 USED, CACHED = 1, 2
 """Bits of a state: somebody owns the block; it can be hit. Evictable is CACHED alone."""
 FRONT = 64
 """Bytes before block 0."""
 
-ORDERS = 27
-"""Run lengths are below 2**27: `kvatlas.events.header.MOST_BLOCKS` is 2**26."""
-
-ZERO = np.uint64(0)
-ONE = np.uint64(1)
-ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_S1, _S2, _S4, _S56 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
-_M1 = np.uint64(0x5555555555555555)
-_M2 = np.uint64(0x3333333333333333)
-_M4 = np.uint64(0x0F0F0F0F0F0F0F0F)
 _BYTES = np.uint64(0x0101010101010101)
 _GATHER = np.uint64(0x0102040810204080)
+_S56 = np.uint64(56)
 
 if COMPILED:
-
-    @inlined
-    def count_bits(word: Word) -> int:
-        """Return how many bits of `word` are 1; LLVM makes one instruction of it."""
-        word = word - ((word >> _S1) & _M1)
-        word = (word & _M2) + ((word >> _S2) & _M2)
-        word = (word + (word >> _S4)) & _M4
-        return int(np.int64((word * _BYTES) >> _S56))
 
     @inlined
     def _low_bits(word: Word) -> Word:
@@ -56,44 +46,9 @@ if COMPILED:
 
 else:
 
-    def count_bits(word: Word) -> int:
-        """Return how many bits of `word` are 1."""
-        return int(word).bit_count()
-
     def _low_bits(word: Word) -> Word:
         """Return 8 bits, the lowest of each byte; no other bit of `word` is 1."""
         return np.uint64((int(word) * int(_GATHER) >> 56) & 0xFF)
-
-
-@inlined
-def lowest_bit(word: Word) -> int:
-    """Return the position of the lowest 1 of a word that has one."""
-    return count_bits(~word & (word - ONE))
-
-
-RUNS = record_dtype(count="i8", members="i8", largest="i8")
-
-
-class Lengths(NamedTuple):
-    """What is known of the lengths of a set's runs."""
-
-    runs: Record  # RUNS
-    by_order: I64  # (ORDERS,) runs of 2**j <= length < 2**(j + 1)
-    with_bit: I64  # (ORDERS,) runs whose length has bit j: what UFSI is made of
-
-
-@inlined
-def add_run(lengths: Lengths, length: int, times: int) -> None:
-    """Count a run `times` (-1: no longer); O(1 bits of its length). Leaves `largest` alone."""
-    lengths.runs.count += times
-    lengths.runs.members += times * length
-    order = 0
-    rest = np.uint64(length)
-    while rest != ZERO:
-        order = lowest_bit(rest)
-        lengths.with_bit[order] += times
-        rest &= rest - ONE
-    lengths.by_order[order] += times
 
 
 @inlined

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.jit import inlined, kernel
-from kvatlas.measure.fragmentation._words_kernel import (
+from kvatlas.runs._words_kernel import (
     ALL,
     I64,
     ONE,
     U64,
     ZERO,
     Word,
-    count_bits,
+    highest_bit,
     lowest_bit,
 )
 
@@ -54,11 +54,11 @@ def fill_tree(tree: BitTree, members: NDArray[np.bool_]) -> None:
 
 
 @inlined
-def highest_bit(word: Word) -> int:
-    """Return the position of the highest 1 of a word that has one."""
-    for shift in (1, 2, 4, 8, 16, 32):
-        word |= word >> np.uint64(shift)
-    return count_bits(word) - 1
+def holds(tree: BitTree, number: int) -> bool:
+    """Return whether a number from 0 on is a member; False beyond the tree's end."""
+    if number >> 6 >= tree.starts[1]:
+        return False
+    return bool((tree.words[number >> 6] >> np.uint64(number & 63)) & ONE != ZERO)
 
 
 @kernel
@@ -85,6 +85,59 @@ def take(tree: BitTree, number: int) -> None:
         if left != ZERO:
             return
         at >>= 6
+
+
+@kernel
+def put_span(tree: BitTree, first: int, length: int) -> None:
+    """Add `length` consecutive numbers from `first` on; O(length / 64 + levels)."""
+    low, high = first, first + length - 1
+    for level in range(tree.starts.shape[0] - 1):
+        words = tree.words[tree.starts[level] :]
+        left, right = low >> 6, high >> 6
+        old = words[left]
+        if left == right:
+            words[left] = old | (_from_bit(low & 63) & _to_bit(high & 63))
+            if old != ZERO:
+                return
+        else:
+            words[left] = old | _from_bit(low & 63)
+            for word in range(left + 1, right):
+                words[word] = ALL
+            words[right] |= _to_bit(high & 63)
+        low, high = left, right
+
+
+@kernel
+def take_span(tree: BitTree, first: int, length: int) -> None:
+    """Remove `length` consecutive numbers from `first` on; O(length / 64 + levels)."""
+    low, high = first, first + length - 1
+    for level in range(tree.starts.shape[0] - 1):
+        words = tree.words[tree.starts[level] :]
+        left, right = low >> 6, high >> 6
+        if left == right:
+            words[left] &= ~(_from_bit(low & 63) & _to_bit(high & 63))
+        else:
+            words[left] &= ~_from_bit(low & 63)
+            for word in range(left + 1, right):
+                words[word] = ZERO
+            words[right] &= ~_to_bit(high & 63)
+        # The words between are empty now; those at the ends may be.
+        low = left if words[left] == ZERO else left + 1
+        high = right if words[right] == ZERO else right - 1
+        if low > high:
+            return
+
+
+@inlined
+def _from_bit(bit: int) -> Word:
+    """Return the word of all bits from `bit` on."""
+    return ALL << np.uint64(bit)
+
+
+@inlined
+def _to_bit(bit: int) -> Word:
+    """Return the word of all bits up to and with `bit`."""
+    return ALL >> np.uint64(63 - bit)
 
 
 @kernel
@@ -124,6 +177,12 @@ def higher(tree: BitTree, number: int) -> int:
 
 
 @kernel
+def at_least(tree: BitTree, number: int) -> int:
+    """Return the lowest member from `number`, 0 or more, on, -1 without."""
+    return number if holds(tree, number) else higher(tree, number)
+
+
+@kernel
 def highest(tree: BitTree) -> int:
     """Return the highest member, -1 without."""
     at = 0
@@ -132,4 +191,16 @@ def highest(tree: BitTree) -> int:
         if word == ZERO:
             return -1
         at = at * 64 + highest_bit(word)
+    return at
+
+
+@kernel
+def lowest(tree: BitTree) -> int:
+    """Return the lowest member, -1 without."""
+    at = 0
+    for level in range(tree.starts.shape[0] - 2, -1, -1):
+        word = tree.words[tree.starts[level] + at]
+        if word == ZERO:
+            return -1
+        at = at * 64 + lowest_bit(word)
     return at

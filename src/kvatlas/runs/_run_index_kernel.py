@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.jit import entry, kernel
-from kvatlas.measure.fragmentation._bit_tree_kernel import (
+from kvatlas.runs._bit_tree_kernel import (
     BitTree,
     higher,
     highest,
     lower,
     put,
+    put_span,
     take,
+    take_span,
 )
-from kvatlas.measure.fragmentation._words_kernel import ONE, ZERO, Lengths, add_run
+from kvatlas.runs._words_kernel import ONE, ZERO, Lengths, add_run
 
 I32 = NDArray[np.int32]
 
@@ -73,6 +75,36 @@ def set_member(runs: Runs, block: int, member: int) -> None:
 
 
 @kernel
+def sides(runs: Runs, first: int, length: int) -> tuple[int, int]:
+    """Return how many members lie side by side before and behind a span; O(log64 N).
+
+    The span must be all members or no members.
+    """
+    at = first + 1
+    left = at - 1 - lower(runs.gaps, at)
+    right = higher(runs.gaps, at + length - 1) - (at + length)
+    return left, right
+
+
+@kernel
+def join_span(runs: Runs, first: int, length: int, left: int, right: int) -> None:
+    """Put a span of no members into the set, its `sides` given; O(length / 64 + log64 N)."""
+    take_span(runs.gaps, first + 1, length)
+    _count_run(runs, left, -1)
+    _count_run(runs, right, -1)
+    _count_run(runs, left + length + right, 1)
+
+
+@kernel
+def leave_span(runs: Runs, first: int, length: int, left: int, right: int) -> None:
+    """Take a span of members out of the set, its `sides` given; O(length / 64 + log64 N)."""
+    put_span(runs.gaps, first + 1, length)
+    _count_run(runs, left + length + right, -1)
+    _count_run(runs, left, 1)
+    _count_run(runs, right, 1)
+
+
+@kernel
 def note_largest(runs: Runs) -> None:
     """Bring `seen.runs.largest` up to date; O(log64 N)."""
     runs.seen.runs.largest = max(0, highest(runs.lengths))
@@ -94,3 +126,14 @@ def run_around(runs: Runs, block: int) -> tuple[int, int]:
         return block, 0
     start = lower(runs.gaps, at) + 1
     return start - 1, higher(runs.gaps, at) - start
+
+
+@entry
+def change_span(runs: Runs, first: int, length: int, member: int) -> None:
+    """Put a span that is all outside of the set into it, or take one that is all in it out."""
+    left, right = sides(runs, first, length)
+    if member != 0:
+        join_span(runs, first, length, left, right)
+    else:
+        leave_span(runs, first, length, left, right)
+    note_largest(runs)

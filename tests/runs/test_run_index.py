@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kvatlas.errors import InvariantError
 from kvatlas.jit import COMPILED
-from kvatlas.measure.fragmentation import RunIndex
+from kvatlas.runs import RunIndex
+from kvatlas.runs._run_index_kernel import change_span
 
 EXAMPLES, STEPS = (100, 40) if COMPILED else (15, 15)
 
@@ -44,6 +45,16 @@ class RunIndexMachine(RuleBasedStateMachine):
         self.plain |= set(ids[::2])
         self.index.remove(ids[1::2])
         self.plain -= set(ids[1::2])
+
+    @rule(data=st.data(), length=st.integers(1, 300))
+    def flip_a_span(self, data: st.DataObject, length: int) -> None:
+        start = data.draw(st.integers(0, self.size - 1))
+        member = start in self.plain
+        stop = start + 1
+        while stop < min(self.size, start + length) and (stop in self.plain) == member:
+            stop += 1
+        change_span(self.index.state, start, stop - start, int(not member))
+        self.plain ^= set(range(start, stop))
 
     @rule(data=st.data())
     def look_around(self, data: st.DataObject) -> None:

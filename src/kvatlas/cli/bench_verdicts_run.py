@@ -1,0 +1,134 @@
+"""`kvatlas bench verdicts`: what it does, from flags to reports.
+
+Owns: the order of things, Ctrl-C, progress, the exit code. Leaves to others: trials and verdicts
+(`kvatlas.plan.small_policies`), views (`kvatlas.report.verdicts`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+
+from kvatlas.cli.bench_verdicts import VerdictsFlags
+from kvatlas.cli.files import STDOUT, require_writable, write_output
+from kvatlas.cli.flag_names import naming_flags
+from kvatlas.cli.interrupts import Interrupts
+from kvatlas.cli.progress import ProgressLine
+from kvatlas.cli.report_run import INTERRUPTED
+from kvatlas.errors import InputError
+
+if TYPE_CHECKING:
+    from kvatlas.engine import DriveConfig, EngineConfig
+    from kvatlas.plan.small_policies import TraceVerdicts
+
+__all__ = ["run_verdicts"]
+
+
+class _StoppedError(Exception):
+    """Ctrl-C, between two slices of a replay."""
+
+
+def run_verdicts(flags: VerdictsFlags) -> int:
+    """Try every policy on every trace, write and print, return the exit code. Raises: InputError.
+
+    After Ctrl-C the traces that are done are reported.
+    """
+    if flags.json is not None:
+        require_writable(flags.json, "--json", None)
+    if flags.blocks is not None and not 2 <= flags.blocks < 2**31:
+        raise InputError("must be 2 to below 2**31", field="--blocks", value=flags.blocks)
+    if not 0 < flags.share <= 1:
+        raise InputError(
+            "a share of the peak demand, above 0 and at most 1", field="--share", value=flags.share
+        )
+    names = None if flags.policies is None else _names(flags.policies)
+    done: list[TraceVerdicts] = []
+    partial = ""
+    with Interrupts() as interrupts:
+        for trace in flags.traces or [None]:  # type: ignore[list-item]
+            try:
+                done.append(_verdicts(flags, trace, names, interrupts))
+            except _StoppedError:
+                partial = f"interrupted after {len(done)} of {len(flags.traces or [None])} traces"
+                break
+    if partial and not done:
+        print("kvatlas: interrupted before there was anything to report", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    from kvatlas.cli.version import version
+    from kvatlas.report.verdicts import print_verdicts, verdicts_json
+
+    if flags.json is not None:
+        said = {name: value for name, value in asdict(flags).items() if name != "json"}
+        write_output(flags.json, verdicts_json(version(), said, done, partial), "--json")
+    if flags.json != STDOUT:
+        from kvatlas.report.console import make_console
+
+        print_verdicts(make_console(), done, partial)
+    return INTERRUPTED if partial else 0
+
+
+def _names(text: str) -> list[str]:
+    from kvatlas.plan.small_policies import SMALL_POLICIES
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in SMALL_POLICIES:
+            raise InputError(
+                "unknown policy",
+                field="--policies",
+                value=name,
+                remedy=f"use {', '.join(SMALL_POLICIES)}",
+            )
+    if not names:
+        raise InputError("no policy", field="--policies", value=text)
+    return names
+
+
+def _verdicts(
+    flags: VerdictsFlags, trace: str | None, names: list[str] | None, interrupts: Interrupts
+) -> TraceVerdicts:
+    from kvatlas.cli.trace_source import open_workload
+    from kvatlas.plan.small_policies import pool_under_pressure, try_policies
+
+    with naming_flags():
+        config, drive = _engine(flags)
+        workload = open_workload(trace, limit=flags.limit, block_size=flags.block_size)
+        with ProgressLine("replaying", workload.num_requests, "requests") as line:
+
+            def go_on(what: str, finished: int) -> None:
+                line.update(finished, workload.num_requests, f"{workload.name}: {what}")
+                if interrupts.wanted:
+                    raise _StoppedError
+
+            peak = None
+            blocks = flags.blocks
+            if blocks is None:
+                plenty: Callable[[int], None] = lambda finished: go_on("demand", finished)  # noqa: E731
+                blocks, peak = pool_under_pressure(workload, config, drive, flags.share, plenty)
+            return try_policies(
+                workload,
+                config.with_(num_blocks=blocks),
+                drive,
+                names,
+                peak_blocks=peak,
+                on_progress=go_on,
+            )
+
+
+def _engine(flags: VerdictsFlags) -> tuple[EngineConfig, DriveConfig]:
+    from kvatlas.engine import DriveConfig, EngineConfig
+
+    config = EngineConfig(
+        num_blocks=2,
+        block_size=flags.block_size,
+        max_num_seqs=flags.max_num_seqs,
+        max_num_batched_tokens=flags.max_num_batched_tokens,
+        max_model_len=flags.max_model_len,
+    )
+    return config, DriveConfig(
+        arrivals=cast(Any, flags.arrivals),
+        step_ms_base=flags.step_ms_base,
+        step_ms_per_ktok=flags.step_ms_per_ktok,
+    )

@@ -1,0 +1,109 @@
+"""From flags to the host tier below the device: how many blocks, of how many bytes, how fast.
+
+Owns: which of these flags go together. Leaves to others: the rules of the values (`EngineConfig`),
+and the tier (`kvatlas.tiers`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvatlas.cli.pools import PoolChoice
+from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.errors import InputError
+from kvatlas.units import parse_bytes
+
+__all__ = ["host_settings", "said_host_tier"]
+
+_WITHOUT_TIER = {
+    "host_policy": "lru",
+    "host_write_back": "evict",
+    "host_bandwidth": None,
+    "host_block_bytes": None,
+    "swap": "auto",
+}
+_PER_SECOND = "/s"
+_BYTES_REMEDY = "add --host-block-bytes, such as 2MiB, or --model with --kv-memory"
+
+
+def host_settings(flags: ReplayFlags, pool: PoolChoice) -> dict[str, Any]:
+    """Return the settings of `EngineConfig` that make the host tier, nothing for none.
+
+    Raises: InputError naming a field.
+    """
+    block_bytes = int(pool.said.get("bytes_per_block") or 0)
+    if flags.host_block_bytes is not None:
+        block_bytes = parse_bytes(flags.host_block_bytes, field="host_block_bytes")
+    blocks = _blocks(flags, block_bytes)
+    if blocks == 0:
+        for name, usual in _WITHOUT_TIER.items():
+            if getattr(flags, name) != usual:
+                raise InputError(
+                    "there is no host tier that this could be about",
+                    field=name,
+                    value=getattr(flags, name),
+                    remedy="add --host-memory or --host-blocks",
+                )
+        return {}
+    bandwidth = 0.0
+    if flags.host_bandwidth is not None:
+        text = flags.host_bandwidth.removesuffix(_PER_SECOND)
+        bandwidth = float(parse_bytes(text, field="host_bandwidth"))
+        if bandwidth == 0:
+            raise InputError(
+                "no blocks move at 0 bytes per second", field="host_bandwidth", value=0
+            )
+        if block_bytes == 0:
+            raise InputError(
+                "how long a block takes depends on its bytes",
+                field="host_bandwidth",
+                value=flags.host_bandwidth,
+                remedy=_BYTES_REMEDY,
+            )
+    return {
+        "host_blocks": blocks,
+        "host_policy": flags.host_policy,
+        "host_write_back": flags.host_write_back,
+        "swap": flags.swap,
+        "host_bandwidth": bandwidth,
+        "host_block_bytes": block_bytes,
+    }
+
+
+def said_host_tier(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what the JSON's `config` says of these settings; `null` for what nobody gave."""
+    return {
+        "host_blocks": settings.get("host_blocks", 0),
+        "host_policy": settings.get("host_policy", "lru"),
+        "host_write_back": settings.get("host_write_back", "evict"),
+        "swap": settings.get("swap", "auto"),
+        "host_bandwidth": settings.get("host_bandwidth") or None,
+        "host_block_bytes": settings.get("host_block_bytes") or None,
+    }
+
+
+def _blocks(flags: ReplayFlags, block_bytes: int) -> int:
+    if flags.host_memory is None:
+        return flags.host_blocks
+    if flags.host_blocks:
+        raise InputError(
+            "two sizes for one host tier",
+            field="host_memory",
+            value=flags.host_memory,
+            remedy="give either --host-blocks or --host-memory",
+        )
+    if block_bytes == 0:
+        raise InputError(
+            "how many blocks fit depends on their bytes",
+            field="host_memory",
+            value=flags.host_memory,
+            remedy=_BYTES_REMEDY,
+        )
+    blocks = parse_bytes(flags.host_memory, field="host_memory") // block_bytes
+    if blocks == 0:
+        raise InputError(
+            f"not even one block of {block_bytes:,} bytes fits",
+            field="host_memory",
+            value=flags.host_memory,
+        )
+    return blocks

@@ -1,0 +1,332 @@
+"""`OOMHandler`: a ladder of ways to find blocks, for engines that schedule by themselves.
+
+Owns: the order of the rungs, who gives way, that nobody is lost or overtaken. Leaves to others:
+blocks (`KVCacheManager`), bytes (a `Swap`, `MemoryDefragmenter`), steps and tokens (the engine).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kvatlas.defrag import ContiguousTables, MemoryDefragmenter
+from kvatlas.engine import FullAttentionSpec, KVCacheBlocks, KVCacheManager, Request
+from kvatlas.engine.kernels import entries
+from kvatlas.engine.kernels.state import NULL_BLOCK
+from kvatlas.errors import InputError, InvariantError
+from kvatlas.pressure.rungs import LadderStats, Record, RungTaken, Swap
+
+__all__ = ["Admission", "OOMHandler"]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What an admitted request holds.
+
+    Attributes:
+        block_ids: its tables, one per group.
+        hit_tokens: found on the device; restored_tokens: brought back from the tier. Both count as
+            computed, and `request.num_computed_tokens` says so.
+        new_tokens: tokens that it has slots for and that are to be computed now.
+    """
+
+    block_ids: tuple[list[int], ...]
+    hit_tokens: int
+    restored_tokens: int
+    new_tokens: int
+
+
+class OOMHandler:
+    """Finds blocks for requests, going down a ladder only as far as it must.
+
+    1. *evict*: content that is only cached makes room (the pool does it by itself; it is counted);
+    2. *swap*: the least entitled request gives way, its computed blocks go to the tier below, and
+       come back when it is admitted again;
+    3. *defragment*: where blocks must lie side by side, they are moved until they do;
+    4. *preempt*: the least entitled gives way with nothing saved, and computes again;
+    5. *refuse*: a request that can never fit, by one `InputError` before it takes anything.
+
+    Entitled is who has the smaller `priority`, then who came first; `order` sorts by it. Nobody
+    overtakes: once an admission found no room, the less entitled find none in that step either. So
+    the most entitled request always gets on, and every request is served in the end.
+
+    A step: `new_step`, then `grow` for everybody who runs, then `admit` while it returns something,
+    then compute, then set `num_computed_tokens` of each. Content of a request that gives way before
+    its step was computed leaves the prefix cache.
+
+    Args:
+        manager: whose blocks; all its requests must come through here.
+        swap: a tier below the device; needs a single full-attention group.
+        defragmenter: of the same manager, for `contiguous` tables.
+        whole_prompt: admit only when the whole prompt (and output so far) fits.
+        history: how many rungs to remember.
+
+    Raises:
+        InputError: a tier beside several groups.
+    """
+
+    def __init__(
+        self,
+        manager: KVCacheManager,
+        *,
+        swap: Swap | None = None,
+        defragmenter: MemoryDefragmenter | None = None,
+        whole_prompt: bool = True,
+        history: int = 1024,
+    ) -> None:
+        groups = manager.config.groups
+        if swap is not None and not (len(groups) == 1 and isinstance(groups[0], FullAttentionSpec)):
+            raise InputError(
+                "a tier keeps whole prefixes: it needs a single full-attention group",
+                field="swap",
+                value=len(groups),
+                remedy="leave it out for this model",
+            )
+        self.manager, self._swap, self._defragmenter = manager, swap, defragmenter
+        self._whole_prompt = whole_prompt
+        self._record = Record(history)
+        self._arrivals: dict[str, int] = {}
+        self._arrived = 0
+        self._holders: dict[str, Request] = {}
+        self._preempted: list[Request] = []
+        self._admitting = False
+        self._refused_at: tuple[int, int] | None = None
+
+    @property
+    def stats(self) -> LadderStats:
+        """How often each rung was taken so far."""
+        return self._record.stats
+
+    @property
+    def taken(self) -> tuple[RungTaken, ...]:
+        """The last rungs, the oldest first."""
+        return tuple(self._record.taken)
+
+    @property
+    def running(self) -> tuple[Request, ...]:
+        """Who holds blocks, the most entitled first."""
+        return tuple(self.order(self._holders.values()))
+
+    def order(self, requests: Iterable[Request]) -> list[Request]:
+        """Return requests, the most entitled first; those unknown yet come as they are given."""
+        return sorted(requests, key=self._entitlement)
+
+    def new_step(self) -> None:
+        """A step begins: whoever found no room may find it now."""
+        self._admitting = False
+        self._refused_at = None
+
+    def take_preempted(self) -> list[Request]:
+        """Return who has given way since the last call: they wait again, nothing computed."""
+        preempted, self._preempted = self._preempted, []
+        return preempted
+
+    def admit(
+        self, request: Request, max_new_tokens: int | None = None, *, contiguous: bool = False
+    ) -> Admission | None:
+        """Give a waiting request its hits and slots for new tokens; None: it must wait.
+
+        Nobody gives way for an admission. O(blocks).
+
+        Raises:
+            InputError: it can never fit; it runs already; no `defragmenter` for `contiguous`.
+        """
+        name = request.request_id
+        if name in self._holders:
+            raise InputError("it runs already", field="request", value=name, remedy="use grow")
+        self._require_possible(request, contiguous)
+        self._admitting = True
+        if self._refused_at is not None and self._entitlement(request) > self._refused_at:
+            self._record.add(waits=1)
+            return None
+        blocks, hit = self.manager.get_computed_blocks(request)
+        block_size = self.manager.config.groups[0].block_size
+        first, restored = hit // block_size, 0
+        if self._swap is not None:
+            keys = request.block_keys[first : (request.num_tokens - 1) // block_size]
+            restored = self._swap.lookup(keys) if keys else 0
+        left = request.num_tokens - hit - restored * block_size
+        new = left if max_new_tokens is None else max(1, min(left, max_new_tokens))
+        evicted = self._evictions()
+        request.num_computed_tokens = 0
+        served = self.manager.allocate_slots(
+            request,
+            restored * block_size + new,
+            hit,
+            blocks,
+            full_sequence_must_fit=self._whole_prompt,
+            has_scheduled_reqs=bool(self._holders),
+        )
+        if served is None:
+            self._wait(request)
+            return None
+        self._note_evictions(evicted, name)
+        self._holders[name] = request
+        table = self.manager.get_block_ids(name)[0]
+        if restored and self._swap is not None:
+            stop = first + restored
+            self._swap.swap_in(request.block_keys[first:stop], table[first:stop])
+            self._record.add(restored_blocks=restored)
+        request.num_computed_tokens = hit + restored * block_size
+        if contiguous and not self._made_contiguous(request):
+            self._release(request)
+            self._wait(request)
+            return None
+        ids = self.manager.get_block_ids(name)
+        return Admission(ids, hit, restored * block_size, new)
+
+    def grow(
+        self, request: Request, num_new_tokens: int = 1, *, contiguous: bool = False
+    ) -> KVCacheBlocks | None:
+        """Give a running request slots for more tokens; None: it has given way itself.
+
+        The less entitled give way for it, one after another: see `take_preempted`. With
+        `contiguous` ask the manager for the whole table: it may lie elsewhere. O(blocks).
+
+        Raises:
+            InputError: it does not run; admissions of this step have begun; no `defragmenter`.
+        """
+        name = request.request_id
+        if name not in self._holders:
+            raise InputError("it does not run", field="request", value=name, remedy="use admit")
+        if self._admitting:
+            raise InputError(
+                "what runs grows before anybody is admitted",
+                field="grow",
+                value=name,
+                remedy="call new_step first",
+            )
+        self._require_possible(request, contiguous)
+        while True:
+            evicted = self._evictions()
+            blocks = self.manager.allocate_slots(request, num_new_tokens)
+            if blocks is not None:
+                self._note_evictions(evicted, name)
+                if not contiguous or self._made_contiguous(request):
+                    return blocks
+            victim = self.running[-1]
+            self._give_way(victim, request)
+            if victim is request:
+                return None
+
+    def finish(self, request: Request) -> None:
+        """Take the blocks of a request that is done, or given up; it may be waiting, too."""
+        self._holders.pop(request.request_id, None)
+        self._arrivals.pop(request.request_id, None)
+        self.manager.free(request)
+
+    def check(self) -> None:
+        """Check every invariant. Raises: InvariantError."""
+        self.manager.check()
+        for name in self._holders:
+            if not any(self.manager.get_block_ids(name)):
+                raise InvariantError(f"request {name} runs and holds nothing")
+            if name not in self._arrivals:
+                raise InvariantError(f"request {name} runs and never came")
+
+    def _give_way(self, victim: Request, needy: Request) -> None:
+        """Take all blocks from `victim`, saving what can be saved."""
+        name = victim.request_id
+        block_size = self.manager.config.groups[0].block_size
+        tables = self.manager.get_block_ids(name)
+        computed = victim.num_computed_tokens
+        saved, full = 0, min(computed // block_size, len(victim.block_keys))
+        if self._swap is not None and full:
+            saved = self._swap.swap_out(victim.block_keys[:full], tables[0][:full])
+        self._release(victim)
+        victim.num_preemptions += 1
+        self._preempted.append(victim)
+        held = sum(block != NULL_BLOCK for table in tables for block in table)
+        self._record.add(lost_tokens=computed)
+        if saved:
+            self._record.note("swap", name, needy.request_id, saved)
+            self._record.add(swaps=1, swapped_blocks=saved)
+        else:
+            self._record.note("preempt", name, needy.request_id, held)
+            self._record.add(preemptions=1)
+
+    def _release(self, request: Request) -> None:
+        """Give all blocks back, and forget the content that was to be computed in this step.
+
+        Blocks are cached when they are allocated, as in vLLM. Nobody has hit those: admissions come
+        last in a step.
+        """
+        pool, groups = self.manager.state.pool, self.manager.config.groups
+        tables = self.manager.get_block_ids(request.request_id)
+        for spec, table in zip(groups, tables, strict=True):
+            for block in table[request.num_computed_tokens // spec.block_size :]:
+                if block != NULL_BLOCK and int(pool.blocks[block].ref_count) == 1:
+                    entries.evict(pool, block)
+        del self._holders[request.request_id]
+        self.manager.free(request)
+        request.num_computed_tokens = 0
+
+    def _made_contiguous(self, request: Request) -> bool:
+        """Move blocks until the tables of `request` are one run each; False when they are not."""
+        name = request.request_id
+        if self._is_contiguous(name):
+            return True
+        if self._defragmenter is None:
+            return False
+        report = self._defragmenter.defragment(ContiguousTables((name,)))
+        moved = 0 if report is None else report.moved_blocks
+        if moved:
+            self._record.note("defragment", name, name, moved)
+            self._record.add(defragmentations=1, moved_blocks=moved)
+        return self._is_contiguous(name)
+
+    def _is_contiguous(self, name: str) -> bool:
+        for table in self.manager.get_block_ids(name):
+            held = [block for block in table if block != NULL_BLOCK]
+            if (held and held[-1] - held[0] + 1 != len(held)) or sorted(held) != held:
+                return False
+        return True
+
+    def _require_possible(self, request: Request, contiguous: bool) -> None:
+        """Refuse what can never be served, before it takes anything."""
+        if contiguous and self._defragmenter is None:
+            raise InputError(
+                "nobody moves blocks side by side",
+                field="contiguous",
+                value=True,
+                remedy="give a defragmenter",
+            )
+        name, config = request.request_id, self.manager.config
+        # The last token is never computed.
+        tokens = min(request.num_prompt_tokens + request.max_tokens - 1, config.max_model_len)
+        needed = 0
+        for spec in config.groups:
+            blocks = -(-tokens // spec.block_size)
+            cap = spec.admission_cap(config.max_in_flight_tokens, config.max_model_len)
+            needed += blocks if cap is None else min(blocks, cap)
+        if needed <= config.num_blocks - 1:
+            if name not in self._arrivals:
+                self._arrivals[name] = self._arrived
+                self._arrived += 1
+            return
+        self._record.note("refuse", name, name, needed)
+        self._record.add(refusals=1)
+        raise InputError(
+            f"request {name} can never fit: it needs {needed:,} blocks at its end, the pool has "
+            f"{config.num_blocks - 1:,}",
+            field="max_tokens",
+            value=request.max_tokens,
+            remedy="a shorter prompt, fewer output tokens, or more blocks",
+        )
+
+    def _entitlement(self, request: Request) -> tuple[int, int]:
+        latest = 1 << 62
+        return request.priority, self._arrivals.get(request.request_id, latest)
+
+    def _wait(self, request: Request) -> None:
+        self._record.add(waits=1)
+        self._refused_at = self._entitlement(request)
+
+    def _evictions(self) -> int:
+        return int(self.manager.state.pool.info.evictions)
+
+    def _note_evictions(self, before: int, needy: str) -> None:
+        evicted = self._evictions() - before
+        if evicted:
+            self._record.note("evict", None, needy, evicted)
+            self._record.add(evictions=1, evicted_blocks=evicted)
