@@ -25,6 +25,7 @@ PACKAGES = (
     "kvatlas.model",
     "kvatlas.plan",
     "kvatlas.report",
+    "kvatlas.tiers",
     "kvatlas.watch",
     "kvatlas.workload",
 )
