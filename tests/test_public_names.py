@@ -26,6 +26,7 @@ PACKAGES = (
     "kvatlas.plan",
     "kvatlas.report",
     "kvatlas.storage",
+    "kvatlas.tiers",
     "kvatlas.watch",
     "kvatlas.workload",
 )

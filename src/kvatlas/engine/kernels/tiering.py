@@ -161,7 +161,9 @@ def given_back(engine: Engine, tier: Tier | None, row: int, slot: int) -> None:
 @kernel
 def _given_back(engine: Engine, tier: Tier, row: int, slot: int) -> None:
     info, table = tier.info, engine.table[0, slot]
-    length = int(engine.tables[0, slot].length)
+    # What this very step was to compute is cached already, but a victim's will not be computed.
+    computed = int(engine.requests[row].computed // engine.groups[0].block_size)
+    length = min(int(engine.tables[0, slot].length), computed)
     preempted = engine.pool.log.info.free_cause == schema.BY_PREEMPTED
     if info.write_back == ON_EVICTION or not (preempted or info.write_back == ON_FREE):
         return
