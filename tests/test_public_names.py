@@ -23,6 +23,7 @@ PACKAGES = (
     "kvatlas.measure.fragmentation",
     "kvatlas.model",
     "kvatlas.plan",
+    "kvatlas.pressure",
     "kvatlas.report",
     "kvatlas.watch",
     "kvatlas.workload",

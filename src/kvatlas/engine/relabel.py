@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.check import limbo_places
 from kvatlas.engine.kernels.state import I64, NONE, NULL_BLOCK, Engine, Pool
 from kvatlas.errors import InputError
 from kvatlas.eviction.relabel import relabel_eviction
