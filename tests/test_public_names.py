@@ -24,6 +24,7 @@ PACKAGES = (
     "kvatlas.measure.fragmentation",
     "kvatlas.model",
     "kvatlas.plan",
+    "kvatlas.pressure",
     "kvatlas.report",
     "kvatlas.storage",
     "kvatlas.tiers",
