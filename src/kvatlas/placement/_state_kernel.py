@@ -33,6 +33,7 @@ INFO = record_dtype(
     window_ratio="f8",  # window: blocks looked at for each that is needed, at least
     most_ratio="f8",  # and at most
     slack_blocks="i8",  # window: between these two, as many more than are needed
+    short_blocks="i8",  # window: the longest run that is left out
     follow_blocks="i8",  # window: how far from the queue's head a decode's next block may lie
 )
 

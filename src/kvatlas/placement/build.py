@@ -46,6 +46,7 @@ def make_placement(policy: PlacementPolicy, num_ids: int, members: Flags) -> Pla
         INFO,
         code=code,
         any_free=int(policy.any_free),
+        short_blocks=int(knobs.get("short_blocks", 0)),
         follow_blocks=int(knobs.get("follow_blocks", 0)),
     )
     info.window_ratio = knobs.get("window_ratio", 1.0)

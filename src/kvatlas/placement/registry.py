@@ -101,8 +101,9 @@ _ALL = (
         code=codes.WINDOW,
         knobs={
             "window_ratio": 1.25,
-            "most_ratio": 4.0,
+            "most_ratio": 16.0,
             "slack_share": 1 / 256,
+            "short_blocks": 32,
             "follow_blocks": 16,
         },
     ),

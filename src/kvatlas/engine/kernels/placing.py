@@ -172,7 +172,7 @@ def _take_window(pool: Pool, placement: Placement, count: int, out: I32, start: 
         put(chosen, block)
         block = int(blocks[block].next_free)
     at, stop = start, start + count
-    if follow != NONE:
+    if follow != NONE and placement.info.follow_blocks > 0:
         while at < stop and holds(chosen, follow):
             take(chosen, follow)
             out[at] = follow
