@@ -23,11 +23,8 @@ I64 = NDArray[np.int64]
 NONE = -1
 """No block."""
 
-# Placements, by the integer that compiled code branches on.
-QUEUE, SORTED, WINDOW, FIRST_FIT, BEST_FIT, BUDDY = range(6)
-
 INFO = record_dtype(
-    code="i8",
+    code="i8",  # see `_codes_kernel`
     any_free="i8",  # by address: 1 among all free blocks, 0 among those that cache nothing
     members="i8",  # by address: ids in the set that it chooses from
     window_ratio="f8",  # window: blocks looked at for each that is needed, at least

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kvatlas.errors import InputError
-from kvatlas.placement import _state_kernel as codes
+from kvatlas.placement import _codes_kernel as codes
 
 __all__ = ["PLACEMENTS", "PlacementPolicy", "placement_policy"]
 
