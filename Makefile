@@ -101,7 +101,7 @@ test: $(tested)
 
 test-vllm: $(vllm_installed)
 	@echo "comparing with the real vLLM $(vllm_version)"
-	$(vllm_venv)/bin/pytest -m vllm tests/vllm tests/live
+	$(vllm_venv)/bin/pytest -m vllm tests/vllm tests/storage tests/llama tests/live
 	KVATLAS_FUZZ_FILES=10000 $(vllm_venv)/bin/pytest tests/live_parts/test_fuzz.py
 
 bench: $(tested)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import EXAMPLES
 from streams import small_workload
-from test_scheduling import BLOCK, as_workload, make_requests, serve
+from tests.engine.profiles import EXAMPLES
+from tests.engine.test_scheduling import BLOCK, as_workload, make_requests, serve
 
 from kvatlas.engine import DriveConfig, EngineConfig, KVCacheManager, Replay, Scheduler
 from kvatlas.engine.kernels import entries

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import torch
 from hf_reference import MAX_OUTPUT, Reference
-from plain_storage import PlainStorage
 
 from kvatlas.engine import EngineConfig, Request
 from kvatlas.engine.kernels.state import NONE
 from kvatlas.engine.versions import VLLM_VERSIONS
 from kvatlas.eviction import POLICIES
-from kvatlas.llama import LlamaEngine
+from kvatlas.llama import LlamaEngine, LlamaShape
+from kvatlas.placement import PLACEMENTS
+from kvatlas.storage import LAYOUTS, KVCacheMemoryPool
+from kvatlas.tiers import SwapManager
 
 Operation = Callable[["Schedule"], None]
 MARGIN_OVER_ERROR = 4.0
@@ -29,6 +32,19 @@ def draw_config(rng: Random) -> EngineConfig:
     block_size = rng.choice([1, 2, 4, 8, 16])
     longest = 80 + MAX_OUTPUT  # tokens of the longest request
     least = -(-longest // block_size) + 2
+    changes: dict[str, Any] = rng.choice(
+        [
+            {},
+            {},
+            {"eviction_policy": rng.choice(list(POLICIES))},
+            {"placement": rng.choice(list(PLACEMENTS))},
+            {
+                "lazy_free_steps": rng.randrange(3),
+                "preallocate_blocks": rng.randrange(3),
+                "admission_growth": rng.choice([0.0, 0.5]),
+            },
+        ]
+    )  # one at a time: every combination of these is compiled apart
     return EngineConfig(
         num_blocks=rng.randrange(least, least + least // 2 + 2),
         block_size=block_size,
@@ -42,8 +58,42 @@ def draw_config(rng: Random) -> EngineConfig:
         enable_prefix_caching=rng.random() < 0.9,
         async_scheduling=rng.random() < 0.25,
         version=rng.choice(VLLM_VERSIONS),
-        eviction_policy=rng.choice([*["lru"] * len(POLICIES), *POLICIES]),
+        forget_uncomputed=True,
+        **changes,
     )
+
+
+def draw_storage(rng: Random, shape: LlamaShape, config: EngineConfig) -> KVCacheMemoryPool:
+    """Draw a backend and a layout; every number is NaN until somebody writes it."""
+    storage = KVCacheMemoryPool(
+        config.num_blocks,
+        num_layers=shape.num_layers,
+        block_size=config.block_size,
+        kv_heads=shape.num_kv_heads,
+        head_size=shape.head_size,
+        layout=rng.choice(sorted(LAYOUTS)),
+        backend=rng.choice(["numpy", "torch"]),
+    )
+    spoil_blocks(storage, list(range(config.num_blocks)))
+    return storage
+
+
+def draw_tier(rng: Random, storage: KVCacheMemoryPool) -> SwapManager | None:
+    """Draw a tier below the pool, with or without a disk below it, or none."""
+    if rng.random() < 0.5:
+        return None
+    return SwapManager(
+        storage,
+        host_bytes=rng.randrange(1, 60) * storage.bytes_per_block,
+        policy=rng.choice(["lru", "lru", "fifo", "lfu"]),
+        disk_bytes=rng.choice([0, 40]) * storage.bytes_per_block,
+    )
+
+
+def spoil_blocks(storage: KVCacheMemoryPool, blocks: list[int]) -> None:
+    """Fill blocks with NaN: all bits set."""
+    for layer in storage.layers:
+        layer[blocks] = float("nan")
 
 
 class Schedule:
@@ -59,9 +109,10 @@ class Schedule:
         self, model: Reference, config: EngineConfig, rng: Random, operations: Sequence[Operation]
     ) -> None:
         self.model, self.config, self.rng, self.operations = model, config, rng, operations
-        self.storage = PlainStorage(model.shape, config.num_blocks, config.block_size)
+        self.storage = draw_storage(rng, model.shape, config)
+        self.swap = draw_tier(rng, self.storage)
         self.engine = LlamaEngine(
-            model.ours, self.storage, config, secret=b"s", sample=self._sample
+            model.ours, self.storage, config, swap=self.swap, secret=b"s", sample=self._sample
         )
         self.live: dict[str, Request] = {}
         self.counts: Counter[str] = Counter()
@@ -83,11 +134,24 @@ class Schedule:
                 break
         assert not self.live, "requests were lost or starved"
         assert self.counts["finished"] + self.counts["aborted"] == requests
+        self.storage.check()
+        if self.swap:
+            self.swap.check()
+            self.swap.close()
 
     def held_blocks(self) -> dict[str, list[int]]:
         """Return the block table of every live request."""
         tables = {name: self.engine.scheduler.get_block_ids(name)[0] for name in self.live}
         return {name: table for name, table in tables.items() if table}
+
+    def cached_blocks(self) -> dict[int, list[int]]:
+        """Return the blocks under each key, in no order."""
+        cached: dict[int, list[int]] = {}
+        keys = self.engine.scheduler._engine.pool.blocks["key"][:-1].tolist()
+        for block, key in enumerate(keys):
+            if key != NONE:
+                cached.setdefault(key, []).append(block)
+        return cached
 
     def meaningless_blocks(self) -> list[int]:
         """Return the blocks whose bytes nobody may read: neither held, cached nor in flight."""
@@ -136,6 +200,8 @@ class Schedule:
         self.counts["aborted" if aborted else "finished"] += 1
         self.counts["preemptions"] += request.num_preemptions
         self.counts["tokens"] += len(right)
+        self.counts["restored"] = self.engine.restored_tokens
+        self.counts["hits"] = self.engine.scheduler.prefix_cache_stats["hits"]
 
     def _sample(self, requests: Sequence[Request], logits: torch.Tensor) -> list[int]:
         """Take the likeliest tokens, and see that they are the likeliest for good reason."""

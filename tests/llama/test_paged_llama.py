@@ -6,9 +6,10 @@ from random import Random
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra torch is not installed here")
+pytest.importorskip("torch", reason="the extra torch is not installed here")
 pytest.importorskip("transformers", reason="the comparison needs transformers")
 
+import torch
 from hf_reference import SHAPES, Reference, reference
 from plain_storage import PlainStorage
 

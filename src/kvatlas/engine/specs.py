@@ -14,7 +14,7 @@ from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
 from kvatlas.errors import InputError
 from kvatlas.eviction.registry import policy
 from kvatlas.placement.registry import placement_policy
-from kvatlas.tiers.build import SWAPS, WRITE_BACKS, require_policy
+from kvatlas.tiers.registry import SWAPS, WRITE_BACKS, require_policy
 
 _MOST_OF_A_POLICY = 1_000_000
 PRESSURE_POLICIES: dict[str, int | float | bool] = {
@@ -113,6 +113,9 @@ class EngineConfig:
             order.
         placement: which free block ids a request gets, a name of `kvatlas.placement.PLACEMENTS`;
             `queue` is vLLM's order.
+        forget_uncomputed: under the priority policy, a request that loses its blocks in the step
+            that scheduled it takes the keys of what it did not compute along. vLLM 0.32 keeps them
+            (False), so that a later request may hit blocks nobody has written.
         host_blocks: blocks of a host tier below the device, 0 for none: what it holds extends a
             prompt's hit, and is brought back.
         host_policy: who leaves the host tier, a name of `kvatlas.tiers.TIER_POLICIES`.
@@ -152,6 +155,7 @@ class EngineConfig:
     version: str = VLLM_VERSIONS[0]
     eviction_policy: str = "lru"
     placement: str = "queue"
+    forget_uncomputed: bool = False
     host_blocks: int = 0
     host_policy: str = "lru"
     host_write_back: Literal["evict", "free", "preempt"] = "evict"

@@ -10,7 +10,6 @@ from kvatlas.engine.kernels import (
     caching,
     evicting,
     manager,
-    placing,
     prefix_index,
     queues,
     recording,
@@ -80,16 +79,7 @@ def find(pool: Pool, group: int, key: int) -> int:
 @entry
 def evict(pool: Pool, block: int) -> bool:
     """Drop the content cached in `block`, wherever the block is; say whether there was any."""
-    if pool.blocks[block].key == NONE:
-        return False
-    if pool.log.info.on != 0:
-        recording.eviction(pool, block, schema.BY_EXPLICIT)
-    evicting.dropped(pool, pool.eviction, block)
-    placing.dropped(pool, pool.placement, block)
-    prefix_index.remove(pool, block)
-    pool.info.cached -= 1
-    pool.info.evictions += 1
-    return True
+    return bool(pool_.uncache(pool, block))
 
 
 @entry

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from kvatlas.engine.kernels import evicting, placing, prefix_index, recording, tiering
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
+from kvatlas.events import schema
 from kvatlas.jit import inlined, kernel
 
 
@@ -111,6 +112,21 @@ def free_blocks(pool: Pool, table: I32, start: int, stop: int, step: int) -> Non
     placing.freed(pool, pool.placement, table, start, stop, step)
     if pool.log.info.on != 0:
         recording.frees(pool, table, start, stop, step)
+
+
+@kernel
+def uncache(pool: Pool, block: int) -> bool:
+    """Drop the content cached in `block`, wherever the block is; say whether there was any."""
+    if pool.blocks[block].key == NONE:
+        return False
+    if pool.log.info.on != 0:
+        recording.eviction(pool, block, schema.BY_EXPLICIT)
+    evicting.dropped(pool, pool.eviction, block)
+    placing.dropped(pool, pool.placement, block)
+    prefix_index.remove(pool, block)
+    pool.info.cached -= 1
+    pool.info.evictions += 1
+    return True
 
 
 @kernel

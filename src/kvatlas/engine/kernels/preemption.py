@@ -7,7 +7,8 @@ Mirrors the preemption loop of `Scheduler.schedule` and `_preempt_request` of vL
 from __future__ import annotations
 
 from kvatlas.engine.kernels import manager, queues, recording
-from kvatlas.engine.kernels.state import NONE, PREEMPTED, Engine, Step
+from kvatlas.engine.kernels.pool import uncache
+from kvatlas.engine.kernels.state import NONE, NULL_BLOCK, PREEMPTED, Engine, Step
 from kvatlas.events import schema
 from kvatlas.events._log_kernel import put_request
 from kvatlas.jit import kernel
@@ -36,7 +37,10 @@ def allocate_running(
         engine.queue.num_running = count
         if victim_at < at:
             at -= 1
-            budget += _unrecord(step, victim)
+            dropped = _unrecord(step, victim)
+            budget += dropped
+            if dropped > 0 and engine.config.forget_uncomputed != 0:
+                _forget_uncomputed(engine, victim)
         _preempt(engine, step, totals, victim, row)
         if victim == row:
             return False, at, budget
@@ -75,6 +79,23 @@ def _preempt(engine: Engine, step: Step, totals: Record, row: int, needy: int) -
     step.preempted[step.info.preempted] = row
     step.info.preempted += 1
     totals.preemptions += 1
+
+
+@kernel
+def _forget_uncomputed(engine: Engine, row: int) -> None:
+    """Drop what `row` cached in this step, which nobody will compute now.
+
+    Blocks are cached when they are scheduled, [0, computed) [computed, now). vLLM 0.32.0 drops the
+    entry of a request that loses its blocks to a later one of the same step, but keeps the keys of
+    the second part: a later hit on them reads slots that nobody has written.
+    """
+    slot = engine.requests[row].slot
+    for group in range(engine.groups.shape[0]):
+        first = engine.requests[row].computed // engine.groups[group].block_size
+        for at in range(first, engine.tables[group, slot].length):
+            block = int(engine.table[group, slot, at])
+            if block != NULL_BLOCK:
+                uncache(engine.pool, block)
 
 
 @kernel

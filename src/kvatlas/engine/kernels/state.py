@@ -110,6 +110,7 @@ CONFIG = record_dtype(
     watermark_blocks="i8",
     num_lookahead_tokens="i8",
     long_prefill_token_threshold="i8",
+    forget_uncomputed="i8",  # 1: a request that loses its turn takes its uncomputed keys along
     reserve_full_isl="i8",
     priority_policy="i8",
     async_scheduling="i8",
