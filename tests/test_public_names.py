@@ -25,7 +25,9 @@ PACKAGES = (
     "kvatlas.model",
     "kvatlas.plan",
     "kvatlas.report",
+    "kvatlas.pressure.hybrid",
     "kvatlas.storage",
+    "kvatlas.storage.arena",
     "kvatlas.watch",
     "kvatlas.workload",
 )
