@@ -24,10 +24,12 @@ PACKAGES = (
     "kvatlas.measure.fragmentation",
     "kvatlas.model",
     "kvatlas.plan",
-    "kvatlas.report",
+    "kvatlas.pressure",
     "kvatlas.pressure.hybrid",
+    "kvatlas.report",
     "kvatlas.storage",
     "kvatlas.storage.arena",
+    "kvatlas.tiers",
     "kvatlas.watch",
     "kvatlas.workload",
 )

@@ -22,7 +22,7 @@ TIMED = DriveConfig(arrivals="timed")
 
 
 def trial(**changes: Any) -> PolicyTrial:
-    measured = {
+    measured: dict[str, Any] = {
         "name": "off",
         "token_hit_rate": 0.5,
         "preemptions": 100,

@@ -164,6 +164,11 @@ class Placed:
         return self.axes[: self.axes.index("block")]
 
     @cached_property
+    def cuts(self) -> tuple[tuple[str, ...], ...]:
+        """Ways to split a block along axes into ever smaller pieces, each one span."""
+        return tuple((*self.planes, *self.inner[:count]) for count in range(1, len(self.inner)))
+
+    @cached_property
     def rows(self) -> Placed:
         """A buffer of rows, one block in each, its bytes in this layout's order; however many."""
         return Placed(self.shape, 1, ("block", *self.planes, *self.inner))
