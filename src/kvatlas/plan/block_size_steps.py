@@ -5,9 +5,9 @@ schedule (`kvatlas.engine`), which also shares blocks, runs out of them and pree
 
 The rules are vLLM's for first come, first served: every running request gets its next token, what
 is left of the token budget goes to prompts in order, the last of which may get a part. While no
-request waits for blocks, their size changes nothing about it, so one schedule serves all sizes. With
-a limit on long prompts' chunks several prompts are under way at once; a token budget that then runs
-out may hit another request than in vLLM, which goes by the order of admission.
+request waits for blocks, their size changes nothing about it, so one schedule serves all sizes.
+With a limit on long prompts' chunks several prompts are under way at once; a token budget that then
+runs out may hit another request than in vLLM, which goes by the order of admission.
 """
 
 from __future__ import annotations

@@ -122,7 +122,9 @@ class BlockTiers:
             device, host = self._storages
             host.copy_to(device, slots, ids[:restored])
         self.host.release(slots)
-        self.pool.cache_full_blocks(ids[:restored], keys[len(hits) : len(hits) + restored])
+        back = keys[len(hits) : len(hits) + restored]
+        self.host.discard(list(back))  # one copy is enough: the tier's room is for others
+        self.pool.cache_full_blocks(ids[:restored], back)
         self._measure(keys)
         self.admissions += 1
         self.queried += len(keys)
@@ -181,12 +183,14 @@ class BlockTiers:
         last = {key: block for key, block in zip(keys, ids, strict=True) if key >= 0}
         if not last:
             return
-        reserved = self.host.reserve(list(last))
-        sources = np.array(list(last.values()))[reserved.first :][reserved.fresh]
+        # What goes last was used last: it is written first, should the tier be too small for all,
+        # and is the youngest there.
+        reserved = self.host.reserve(list(last)[::-1])
+        sources = np.array(list(last.values())[::-1])[: reserved.slots.size][reserved.fresh]
         if self._storages and sources.size:
             device, host = self._storages
             device.copy_to(host, sources, reserved.slots[reserved.fresh])
-        self.host.release(reserved.slots[::-1])  # what is evicted last was used last
+        self.host.release(reserved.slots)
         self.written += int(sources.size)
 
     def _rename(self, renamed: Callable[[list[int]], list[int]]) -> None:

@@ -38,8 +38,8 @@ class HybridCounts:
 class HybridAllocator:
     """One budget over three caches, divided by what the next bytes of each would save.
 
-    A request's blocks are looked up on the device, then in the host tier, whose copies come back;
-    what the device evicts is written there. Every `tuning.interval` admissions the loop looks at
+    A request's blocks are looked up on the device, then in the host tier, from where they come
+    back; what the device evicts is written there. Every `tuning.interval` admissions the loop looks at
     what was asked for near the present limits, moves a step of the budget if that would have saved
     enough, and writes down what it saw (`looks`, the latest 512). Without `tuning` the division
     stays as it starts.
@@ -150,8 +150,8 @@ class HybridAllocator:
     def value_s(self, division: Division) -> float:
         """Return the seconds that a division would have saved since the counts began.
 
-        For the present division and those one step away. Exact for an LRU stack of device and tier
-        without copies in both; what lies in both makes the tier's part a little optimistic.
+        For the present division and those one step away: what an LRU stack of that size finds.
+        Requests that wait, or that hold blocks which nobody else uses, find a little less.
         """
         device = self.blocks.meter.found_within(division.device_blocks)
         both = self.blocks.meter.found_within(division.device_blocks + division.host_blocks)
