@@ -24,7 +24,10 @@ PACKAGES = (
     "kvatlas.measure.fragmentation",
     "kvatlas.model",
     "kvatlas.plan",
+    "kvatlas.pressure",
     "kvatlas.report",
+    "kvatlas.storage",
+    "kvatlas.tiers",
     "kvatlas.watch",
     "kvatlas.workload",
 )

@@ -64,7 +64,7 @@ def test_what_is_read_back_was_written(
 ) -> None:
     """GIVEN random swaps WHEN blocks come back THEN every byte is the content's."""
     rng = random.Random(f"{layout} {disk_blocks}")
-    shape = {"backend": backend, "layout": layout, "dtype": "float16"}
+    shape: dict[str, Any] = {"backend": backend, "layout": layout, "dtype": "float16"}
     device = make_device(**shape)
     size = device.bytes_per_block
     swap = SwapManager(
@@ -79,8 +79,7 @@ def test_what_is_read_back_was_written(
         found = swap.lookup(keys)
         if found and rng.random() < 0.5:
             swap.swap_in(keys[:found], blocks[:found])
-            for key, block in zip(keys[:found], blocks, strict=False):
-                holds[block] = key
+            holds |= dict(zip(blocks[:found], keys[:found], strict=True))
             read = device.digest(blocks[:found]).tolist()
             assert read == [digests[key] for key in keys[:found]]
             came_back += found
@@ -175,10 +174,14 @@ class _Broken:
     def write(self, block_ids: Any, slots: Any) -> None:
         raise InputError("no room on the disk", field="disk_path")
 
-    put = write
+    def put(self, slots: Any, rows: Any) -> None:
+        self.write(slots, rows)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._whole, name)
+    def take(self, slots: Any) -> Any:
+        return self._whole.take(slots)
+
+    def read(self, slots: Any, block_ids: Any) -> None:
+        self._whole.read(slots, block_ids)
 
 
 @pytest.mark.parametrize("policy", ["lru", "lfu"])

@@ -44,7 +44,7 @@ class SchedulerOutput:
         preempted: requests that lost their blocks in this step.
         sampling: requests whose prefill this step completes: the model samples one token for each.
         moves: (n, 3) blocks to copy before the model runs, in this order: 0 from a block to a slot
-            of the host tier or 1 back, the block, the slot. `kvatlas.tiers.HostBlocks.apply` does it.
+            of the host tier or 1 back, the block, the slot; for `kvatlas.tiers.HostBlocks.apply`.
     """
 
     num_scheduled_tokens: dict[str, int]

@@ -14,7 +14,7 @@ from kvatlas.engine.versions import VLLM_VERSIONS, RuleSet, rules
 from kvatlas.errors import InputError
 from kvatlas.eviction.registry import policy
 from kvatlas.placement.registry import placement_policy
-from kvatlas.tiers.build import SWAPS, WRITE_BACKS, require_policy
+from kvatlas.tiers.registry import SWAPS, WRITE_BACKS, require_policy
 
 _MOST_OF_A_POLICY = 1_000_000
 PRESSURE_POLICIES: dict[str, int | float | bool] = {

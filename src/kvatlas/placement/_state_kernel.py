@@ -30,7 +30,9 @@ INFO = record_dtype(
     code="i8",
     any_free="i8",  # by address: 1 among all free blocks, 0 among those that cache nothing
     members="i8",  # by address: ids in the set that it chooses from
-    window_ratio="f8",  # window: blocks looked at for each that is needed
+    window_ratio="f8",  # window: blocks looked at for each that is needed, at least
+    most_ratio="f8",  # and at most
+    slack_blocks="i8",  # window: between these two, as many more than are needed
     follow_blocks="i8",  # window: how far from the queue's head a decode's next block may lie
 )
 

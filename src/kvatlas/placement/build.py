@@ -49,6 +49,8 @@ def make_placement(policy: PlacementPolicy, num_ids: int, members: Flags) -> Pla
         follow_blocks=int(knobs.get("follow_blocks", 0)),
     )
     info.window_ratio = knobs.get("window_ratio", 1.0)
+    info.most_ratio = max(info.window_ratio, knobs.get("most_ratio", 1.0))
+    info.slack_blocks = int(knobs.get("slack_share", 0.0) * num_ids)
     by_run = code in (FIRST_FIT, BEST_FIT)
     sizes = size_starts(num_ids if code == BEST_FIT else 1)
     pieces = piece_starts(num_ids if code == BUDDY else 1)

@@ -95,11 +95,16 @@ _ALL = (
     PlacementPolicy(
         name="window",
         title="Window",
-        summary="the longest runs among the 1.25 times as many blocks that the queue gives up next",
+        summary="of a few more blocks than needed, next in the queue, all but the shortest runs",
         source="kvatlas",
         same_victims=False,
         code=codes.WINDOW,
-        knobs={"window_ratio": 1.25, "follow_blocks": 16},
+        knobs={
+            "window_ratio": 1.25,
+            "most_ratio": 4.0,
+            "slack_share": 1 / 256,
+            "follow_blocks": 16,
+        },
     ),
     *_by_address(
         "first-fit",

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvatlas.tiers.blocks import DiskBlocks, HostBlocks
-    from kvatlas.tiers.build import TIER_POLICIES
     from kvatlas.tiers.host_tier import Evicted, HostTier, Reserved, TierStats
     from kvatlas.tiers.level import LevelStats
+    from kvatlas.tiers.registry import TIER_POLICIES
     from kvatlas.tiers.swap_manager import Found, SwapManager
     from kvatlas.tiers.swap_or_recompute import SwapDecision, SwapOrRecompute
 
 _HOME = {
-    "TIER_POLICIES": "build",
+    "TIER_POLICIES": "registry",
     "DiskBlocks": "blocks",
     "Evicted": "host_tier",
     "Found": "swap_manager",

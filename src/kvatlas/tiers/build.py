@@ -1,7 +1,7 @@
 """Arrays for a tier: sizes them, fills in the first state.
 
-Owns: the first state of every array, and which policies a tier can run. Leaves to others: all later
-changes (`_store_kernel`, the engine's `tiering`).
+Owns: the first state of every array. Leaves to others: all later changes (`_store_kernel`, the
+engine's `tiering`), which policies there are (`registry`).
 """
 
 from __future__ import annotations
@@ -11,59 +11,14 @@ import numpy as np
 from kvatlas.errors import InputError
 from kvatlas.eviction._state_kernel import Eviction
 from kvatlas.eviction.build import make_eviction
-from kvatlas.eviction.registry import POLICIES, policy
+from kvatlas.eviction.registry import policy
 from kvatlas.records import one_record, records
-from kvatlas.tiers._state_kernel import (
-    ALWAYS,
-    BY_COST,
-    NEVER,
-    NONE,
-    ON_EVICTION,
-    ON_FREE,
-    ON_PREEMPTION,
-    SLOT,
-    STORE_INFO,
-    TIER_INFO,
-    Store,
-    Tier,
-)
+from kvatlas.tiers._state_kernel import NONE, SLOT, STORE_INFO, TIER_INFO, Store, Tier
+from kvatlas.tiers.registry import SWAPS, WRITE_BACKS, require_policy
 
-__all__ = ["SWAPS", "TIER_POLICIES", "WRITE_BACKS", "make_store", "make_tier", "require_policy"]
-
-WRITE_BACKS = {"evict": ON_EVICTION, "free": ON_FREE, "preempt": ON_PREEMPTION}
-"""When an engine writes blocks to its tier: when they lose their content; whenever a request gives
-them back; only when it is preempted."""
-
-SWAPS = {"auto": BY_COST, "always": ALWAYS, "never": NEVER}
-"""Whether preempted requests come back from the tier, and whether anything is brought back that is
-computed again in less time (`auto`: it is not)."""
-
-_WHOLE_REQUESTS = ("session-aware", "return-rate")
-"""They learn from whole requests; a tier sees only what the device has lost."""
-
-TIER_POLICIES: tuple[str, ...] = tuple(name for name in POLICIES if name not in _WHOLE_REQUESTS)
-"""The policies of `kvatlas.eviction` that a tier can run."""
+__all__ = ["make_store", "make_tier"]
 
 _MOST_SLOTS = 2**30
-
-
-def require_policy(name: str) -> None:
-    """Verify that a tier can run the policy `name`. Raises: InputError."""
-    if name not in POLICIES:
-        raise InputError(
-            "unknown eviction policy",
-            field="host_policy",
-            value=name,
-            remedy=f"use one of {', '.join(TIER_POLICIES)}",
-        )
-    if name in _WHOLE_REQUESTS:
-        raise InputError(
-            "this policy learns from whole requests, of which a tier sees only what the device has "
-            "lost",
-            field="host_policy",
-            value=name,
-            remedy=f"use one of {', '.join(TIER_POLICIES)}",
-        )
 
 
 def make_store(
