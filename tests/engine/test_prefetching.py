@@ -12,14 +12,20 @@ from kvatlas.engine.recorded import recording_header, snapshot_of_engine
 from kvatlas.engine.results import ReplayResult
 from kvatlas.events import Chunk, PoolState, snapshot_of
 from kvatlas.jit import COMPILED
-from kvatlas.workload import generate
+from kvatlas.workload import Workload, generate
 
-COUNT = 150 if COMPILED else 30
+COUNT = 150 if COMPILED else 40
 HOST: dict[str, Any] = {"host_blocks": 4000, "host_block_bytes": 2 << 20}
 
 
+def hurried(count: int, seed: int = 3) -> Workload:
+    """Return conversations that come seven times as fast, so that some have to wait."""
+    workload = generate("conversation", seed=seed, num_requests=count)
+    return workload.with_(arrival_s=workload.arrival_s * 0.15)
+
+
 def run(**changes: Any) -> tuple[ReplayResult, Replay]:
-    workload = generate("conversation", seed=3, num_requests=COUNT)
+    workload = hurried(COUNT)
     config = EngineConfig(num_blocks=900, max_num_seqs=24, **(HOST | changes))
     replay = Replay(workload, config, DriveConfig(arrivals="timed"))
     for _ in replay.slices(max_steps=2000):
@@ -52,7 +58,7 @@ def test_without_a_tier_nothing_is_fetched() -> None:
 @pytest.mark.parametrize("write_back", ["evict", "free"])
 def test_events_and_books_hold(policy: str, write_back: str) -> None:
     """GIVEN prefetches WHEN recorded THEN the pool rebuilt from the events is the engine's."""
-    workload = generate("conversation", seed=5, num_requests=COUNT // 2)
+    workload = hurried(COUNT // 2, seed=5)
     config = EngineConfig(
         num_blocks=900,
         max_num_seqs=24,
