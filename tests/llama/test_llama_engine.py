@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +112,12 @@ def test_aborting_keeps_what_was_said() -> None:
     assert len(request.output_token_ids) == 2
     assert not engine.scheduler.has_requests()
     assert engine.scheduler.usage == 0
+
+
+def test_the_example_prints_what_is_recorded(tmp_path: Path) -> None:
+    # GIVEN torch WHEN the example runs THEN it prints what is recorded beside it
+    examples = Path(__file__).resolve().parents[2] / "examples"
+    command = [sys.executable, str(examples / "paged_llama.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    recorded = (examples / "expected" / "paged_llama.txt").read_text(encoding="utf-8")
+    assert done.stdout.splitlines() == recorded.splitlines()
