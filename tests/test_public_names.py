@@ -23,6 +23,7 @@ PACKAGES = (
     "kvatlas.measure",
     "kvatlas.measure.fragmentation",
     "kvatlas.model",
+    "kvatlas.placement",
     "kvatlas.plan",
     "kvatlas.pressure",
     "kvatlas.report",

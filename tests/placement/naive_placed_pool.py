@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tests.engine.naive_pool import NaivePool
 
-WINDOW_RATIO = 1.25
+WINDOW_RATIO, SHORT_BLOCKS = 1.25, 32
 Search = Callable[[list[int], int], list[int]]
 
 
@@ -29,11 +29,11 @@ def choose_window(queue: list[int], count: int, num_blocks: int) -> list[int]:
     """Leave the shortest runs of the window out, take the oldest of the others."""
     if count <= 1:
         return queue[:count]
-    slack = min(num_blocks // 256, 3 * count)
+    slack = min(num_blocks // 256, 15 * count)
     window = queue[: max(math.ceil(WINDOW_RATIO * count), count + slack)]
     surplus = len(window) - count
     for run in sorted(runs_of(window), key=len):
-        if len(run) > surplus:
+        if len(run) > min(surplus, SHORT_BLOCKS):
             break
         surplus -= len(run)
         window = [block for block in window if block not in run]

@@ -31,10 +31,10 @@ def window_size(placement: Placement, count: int) -> int:
 def leave_out(placement: Placement, surplus: int) -> None:
     """Take the shortest runs out of `placement.chosen`, at most `surplus` ids in all.
 
-    Of equal ones those at the lowest addresses: no other choice leaves fewer runs. O(ids / 64 +
-    runs log runs).
+    Of equal ones those at the lowest addresses; none of more than `short_blocks`, whose neighbours
+    will be evicted with them as they were handed out together. O(ids / 64 + runs log runs).
     """
-    spans = placement.spans
+    spans, short = placement.spans, placement.info.short_blocks
     size = drain(placement)
     # From here on an entry is -(length << LENGTH_BITS | first id): the greatest is the shortest.
     for i in range(size):
@@ -44,7 +44,7 @@ def leave_out(placement: Placement, surplus: int) -> None:
         _sink(spans, i, size)
     while size > 0:
         length = -int(spans[0]) >> LENGTH_BITS
-        if length > surplus:
+        if length > surplus or length > short:
             break
         surplus -= length
         size -= 1

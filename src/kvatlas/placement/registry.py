@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kvatlas.errors import InputError
-from kvatlas.placement import _state_kernel as codes
+from kvatlas.placement import _codes_kernel as codes
 
 __all__ = ["PLACEMENTS", "PlacementPolicy", "placement_policy"]
 
@@ -101,8 +101,9 @@ _ALL = (
         code=codes.WINDOW,
         knobs={
             "window_ratio": 1.25,
-            "most_ratio": 4.0,
+            "most_ratio": 16.0,
             "slack_share": 1 / 256,
+            "short_blocks": 32,
             "follow_blocks": 16,
         },
     ),

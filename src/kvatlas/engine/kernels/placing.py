@@ -13,9 +13,10 @@ from __future__ import annotations
 from kvatlas.engine.kernels.handing import hand_out
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
 from kvatlas.jit import inlined, kernel
+from kvatlas.placement._codes_kernel import FIRST_FIT, SORTED, WINDOW
 from kvatlas.placement._sorted_kernel import drain, sort_ids
 from kvatlas.placement._spans_kernel import give_span, take_ids, take_span
-from kvatlas.placement._state_kernel import FIRST_FIT, SORTED, WINDOW, Placement
+from kvatlas.placement._state_kernel import Placement
 from kvatlas.placement._window_kernel import leave_out, window_size
 from kvatlas.runs._bit_tree_kernel import holds, put, take
 
@@ -172,7 +173,7 @@ def _take_window(pool: Pool, placement: Placement, count: int, out: I32, start: 
         put(chosen, block)
         block = int(blocks[block].next_free)
     at, stop = start, start + count
-    if follow != NONE:
+    if follow != NONE and placement.info.follow_blocks > 0:
         while at < stop and holds(chosen, follow):
             take(chosen, follow)
             out[at] = follow
