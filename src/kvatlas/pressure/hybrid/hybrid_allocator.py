@@ -39,10 +39,10 @@ class HybridAllocator:
     """One budget over three caches, divided by what the next bytes of each would save.
 
     A request's blocks are looked up on the device, then in the host tier, from where they come
-    back; what the device evicts is written there. Every `tuning.interval` admissions the loop looks at
-    what was asked for near the present limits, moves a step of the budget if that would have saved
-    enough, and writes down what it saw (`looks`, the latest 512). Without `tuning` the division
-    stays as it starts.
+    back; what the device evicts is written there. Every `tuning.interval` admissions the loop looks
+    at what was asked for near the present limits, moves a step of the budget if that would have
+    saved enough, and writes down what it saw (`looks`, the latest 512). Without `tuning` the
+    division stays as it starts.
 
     Args:
         budget_bytes: what all three may use, each byte times its price.
