@@ -148,6 +148,17 @@ def policies() -> str:
     return "\n".join(_table(("Policy", "Evicts first", "", "Source"), rows))
 
 
+def layouts() -> str:
+    """Return the layouts of keys and values: name, order of the axes, which engine has them."""
+    from kvatlas.storage import LAYOUTS
+
+    rows = (
+        (f"`{each.name}`", each.summary, f"`{', '.join(each.axes)}`", each.source)
+        for each in LAYOUTS.values()
+    )
+    return "\n".join(_table(("Layout", "What it is", "Axes, slowest first", "Who has it"), rows))
+
+
 def placements() -> str:
     """Return the placement policies: name, what a request gets, whether hits stay, who says so."""
     from kvatlas.placement import PLACEMENTS
@@ -291,6 +302,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "formats": formats,
     "generators": generators,
     "knobs": knobs,
+    "layouts": layouts,
     "measurements": measurements,
     "memory-devices": memory_devices,
     "memory-gc": memory_gc,

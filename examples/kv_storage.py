@@ -4,11 +4,14 @@ The table is all that attention knows of the memory: whatever happens to the blo
 where they are now.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from kvatlas.storage import LAYOUTS, KVCacheMemoryPool
 
-SHAPE = {"num_layers": 4, "block_size": 16, "kv_heads": 2, "head_size": 64}
+SHAPE: dict[str, Any] = {"num_layers": 4, "block_size": 16, "kv_heads": 2, "head_size": 64}
 TOKENS = 60
 
 device = KVCacheMemoryPool(64, **SHAPE, dtype="float16", layout="layer", zero_on_free=True)
@@ -24,7 +27,7 @@ for layer, view in enumerate(device.layers):
         view[table[token // 16], :, token % 16] = computed[layer, :, token]
 
 
-def read(pool, table):
+def read(pool: KVCacheMemoryPool, table: Sequence[int]) -> np.ndarray[Any, Any]:
     """Return (layers, 2, tokens, heads, head size) through a block table."""
     shown = [layer[table].swapaxes(0, 1).reshape(2, -1, 2, 64) for layer in pool.layers]
     return np.stack(shown)[:, :, :TOKENS]

@@ -62,7 +62,8 @@ def test_the_stream_stays_exact(
     rng = random.Random(seed)
     plain, moved = [], []
     twin = Replay(small_workload(seed), config, on_events=lambda chunk: plain.append(chunk.copy()))
-    twin.run()
+    for _ in twin.slices(max_steps=steps):  # a refusal that lasts is a row in each slice
+        twin.flush_events()
     ours = Replay(small_workload(seed), config, on_events=lambda chunk: moved.append(chunk.copy()))
     defragmenter = MemoryDefragmenter(ours)
     header = recording_header(ours, version="test", engine="test")
@@ -70,6 +71,8 @@ def test_the_stream_stays_exact(
     tally, done = LiveTally(header), 0
     copied = 0
     for _ in ours.slices(max_steps=steps):
+        if int(ours.engine.queue.num_running) == 0:
+            continue  # at the end a move would be the last event, and means run up to that
         report = defragmenter.defragment(some_goal(rng, config.num_blocks))
         copied += 0 if report is None else report.moved_blocks
         ours.flush_events()
@@ -79,6 +82,8 @@ def test_the_stream_stays_exact(
         done = len(moved)
         seen = snapshot_of(state)
         assert seen == snapshot_of_engine(ours.engine, seen.event, seen.step, seen.time_s)
+    for chunk in moved[done:]:
+        state.advance(chunk.copy())
     assert ours.result().decisions == twin.result().decisions
     for chunk in resolved((chunk.copy() for chunk in moved), header):
         tracker.feed(chunk)
@@ -90,9 +95,12 @@ def test_the_stream_stays_exact(
     assert int(tally.now.used) == int((end.ref_count[1:] > 0).sum())
     before, after = measured(header_of(twin), plain), measured(header, moved)
     assert set(before) == set(after)
-    assert {name for name in before if not same(before[name], after[name])} <= {
-        name for name in before if name.startswith(MOVED_FIGURES)
+    changed = {
+        name: (before[name], after[name])
+        for name in before
+        if not (same(before[name], after[name]) or name.startswith(MOVED_FIGURES))
     }
+    assert changed == {}
     told = sum(
         int(chunk.rows["count"][chunk.rows["event"] == schema.MOVED].sum()) for chunk in moved
     )

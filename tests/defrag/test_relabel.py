@@ -62,11 +62,14 @@ def test_decisions_stay(
     "changes",
     [
         {"placement": "sorted"},
+        {"placement": "first-fit"},
+        {"placement": "best-fit"},
+        {"placement": "buddy"},
         {"lazy_free_steps": 7, "protect_waiting": 3, "preallocate_blocks": 2},
         {"host_blocks": 30, "host_write_back": "free", "swap": "always"},
         {"host_blocks": 30, "host_policy": "lfu"},
     ],
-    ids=["sorted", "pressure", "tier", "tier-by-policy"],
+    ids=["sorted", "first-fit", "best-fit", "buddy", "pressure", "tier", "tier-by-policy"],
 )
 @settings(max_examples=max(4, EXAMPLES // 3), deadline=None)
 @given(seed=st.integers(0, 10_000), blocks=st.integers(24, 60), steps=st.integers(1, 5))

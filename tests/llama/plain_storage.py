@@ -15,6 +15,7 @@ class PlainStorage:
 
     def __init__(self, shape: LlamaShape, num_blocks: int, block_size: int) -> None:
         self.num_blocks, self.block_size = num_blocks, block_size
+        self.num_layers = shape.num_layers
         size = (num_blocks, 2, block_size, shape.num_kv_heads, shape.head_size)
         self.layers = [torch.full(size, torch.nan) for _ in range(shape.num_layers)]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import torch
 from hf_reference import MAX_OUTPUT, Reference
-from plain_tier import PlainTier
 
 from kvatlas.engine import EngineConfig, Request
 from kvatlas.engine.kernels.state import NONE
@@ -21,6 +21,7 @@ from kvatlas.eviction import POLICIES
 from kvatlas.llama import LlamaEngine, LlamaShape
 from kvatlas.placement import PLACEMENTS
 from kvatlas.storage import LAYOUTS, KVCacheMemoryPool
+from kvatlas.tiers import SwapManager
 
 Operation = Callable[["Schedule"], None]
 MARGIN_OVER_ERROR = 4.0
@@ -31,8 +32,19 @@ def draw_config(rng: Random) -> EngineConfig:
     block_size = rng.choice([1, 2, 4, 8, 16])
     longest = 80 + MAX_OUTPUT  # tokens of the longest request
     least = -(-longest // block_size) + 2
-    eviction = rng.choice([*["lru"] * len(POLICIES), *POLICIES])
-    placements = [name for name, one in PLACEMENTS.items() if eviction == "lru" or one.any_eviction]
+    changes: dict[str, Any] = rng.choice(
+        [
+            {},
+            {},
+            {"eviction_policy": rng.choice(list(POLICIES))},
+            {"placement": rng.choice(list(PLACEMENTS))},
+            {
+                "lazy_free_steps": rng.randrange(3),
+                "preallocate_blocks": rng.randrange(3),
+                "admission_growth": rng.choice([0.0, 0.5]),
+            },
+        ]
+    )  # one at a time: every combination of these is compiled apart
     return EngineConfig(
         num_blocks=rng.randrange(least, least + least // 2 + 2),
         block_size=block_size,
@@ -46,9 +58,8 @@ def draw_config(rng: Random) -> EngineConfig:
         enable_prefix_caching=rng.random() < 0.9,
         async_scheduling=rng.random() < 0.25,
         version=rng.choice(VLLM_VERSIONS),
-        eviction_policy=eviction,
-        placement=rng.choice(placements),
         forget_uncomputed=True,
+        **changes,
     )
 
 
@@ -65,6 +76,18 @@ def draw_storage(rng: Random, shape: LlamaShape, config: EngineConfig) -> KVCach
     )
     spoil_blocks(storage, list(range(config.num_blocks)))
     return storage
+
+
+def draw_tier(rng: Random, storage: KVCacheMemoryPool) -> SwapManager | None:
+    """Draw a tier below the pool, with or without a disk below it, or none."""
+    if rng.random() < 0.5:
+        return None
+    return SwapManager(
+        storage,
+        host_bytes=rng.randrange(1, 60) * storage.bytes_per_block,
+        policy=rng.choice(["lru", "lru", "fifo", "lfu"]),
+        disk_bytes=rng.choice([0, 40]) * storage.bytes_per_block,
+    )
 
 
 def spoil_blocks(storage: KVCacheMemoryPool, blocks: list[int]) -> None:
@@ -87,7 +110,7 @@ class Schedule:
     ) -> None:
         self.model, self.config, self.rng, self.operations = model, config, rng, operations
         self.storage = draw_storage(rng, model.shape, config)
-        self.swap = PlainTier(self.storage, rng.randrange(1, 60)) if rng.random() < 0.4 else None
+        self.swap = draw_tier(rng, self.storage)
         self.engine = LlamaEngine(
             model.ours, self.storage, config, swap=self.swap, secret=b"s", sample=self._sample
         )
@@ -111,6 +134,10 @@ class Schedule:
                 break
         assert not self.live, "requests were lost or starved"
         assert self.counts["finished"] + self.counts["aborted"] == requests
+        self.storage.check()
+        if self.swap:
+            self.swap.check()
+            self.swap.close()
 
     def held_blocks(self) -> dict[str, list[int]]:
         """Return the block table of every live request."""

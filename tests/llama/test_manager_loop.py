@@ -10,11 +10,11 @@ pytest.importorskip("torch", reason="the extra torch is not installed here")
 pytest.importorskip("transformers", reason="the comparison needs transformers")
 
 from hf_reference import MAX_OUTPUT, SHAPES, Reference, reference
-from plain_tier import PlainTier
 
 from kvatlas.engine import EngineConfig, KVCacheManager, Request
 from kvatlas.llama import PagedChunk
 from kvatlas.storage import KVCacheMemoryPool
+from kvatlas.tiers import SwapManager
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
@@ -36,7 +36,7 @@ class ManagerLoop:
             140 // block_size, num_layers=model.shape.num_layers, block_size=block_size,
             kv_heads=model.shape.num_kv_heads, head_size=model.shape.head_size, layout="layer",
         )  # fmt: skip
-        self.tier = PlainTier(self.storage, room=50)
+        self.tier = SwapManager(self.storage, host_bytes=50 * self.storage.bytes_per_block)
         self.block_size = block_size
         self.running: list[Request] = []
         self.preempted = self.restored = self.hits = 0
@@ -70,7 +70,8 @@ class ManagerLoop:
             return
         table = self.manager.get_block_ids(request.request_id)[0][hit // self.block_size :]
         count = restored // self.block_size
-        self.tier.swap_in(keys[:count], table[:count])
+        if count:
+            self.tier.swap_in(keys[:count], table[:count])
         request.num_computed_tokens = hit + restored
         self.restored += restored
         self.hits += hit

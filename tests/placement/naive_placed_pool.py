@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tests.engine.naive_pool import NaivePool
 
-WINDOW_RATIO = 1.25
+WINDOW_RATIO, SHORT_BLOCKS = 1.25, 32
 Search = Callable[[list[int], int], list[int]]
 
 
@@ -25,22 +25,19 @@ def runs_of(ids: list[int]) -> list[list[int]]:
     return runs
 
 
-def choose_window(queue: list[int], count: int) -> list[int]:
-    """Take the longest runs among the oldest blocks, the last as small as it may be."""
-    if count == 1:
-        return queue[:1]
-    runs = runs_of(queue[: math.ceil(WINDOW_RATIO * count)])
-    taken: list[int] = []
-    while len(taken) < count:
-        left = count - len(taken)
-        longest = max(len(run) for run in runs)
-        wanted = longest
-        if longest > left:
-            wanted = min(len(run) for run in runs if len(run) >= left)
-        run = next(run for run in runs if len(run) == wanted)
-        runs.remove(run)
-        taken += run[:left]
-    return taken
+def choose_window(queue: list[int], count: int, num_blocks: int) -> list[int]:
+    """Leave the shortest runs of the window out, take the oldest of the others."""
+    if count <= 1:
+        return queue[:count]
+    slack = min(num_blocks // 256, 15 * count)
+    window = queue[: max(math.ceil(WINDOW_RATIO * count), count + slack)]
+    surplus = len(window) - count
+    for run in sorted(runs_of(window), key=len):
+        if len(run) > min(surplus, SHORT_BLOCKS):
+            break
+        surplus -= len(run)
+        window = [block for block in window if block not in run]
+    return sorted(window[:count])
 
 
 def first_fit(members: list[int], count: int) -> list[int]:
@@ -113,7 +110,7 @@ class NaivePlacedPool(NaivePool):
             case "sorted":
                 return sorted(self.free[:count])
             case "window":
-                return choose_window(self.free, count)
+                return choose_window(self.free, count, len(self.owners))
         bare = self.placement.removesuffix("-any")
         if bare not in SEARCHES:
             return self.free[:count]

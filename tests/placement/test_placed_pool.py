@@ -24,7 +24,7 @@ class PlacedPoolMachine(RuleBasedStateMachine):
 
     @initialize(
         name=st.sampled_from(sorted(PLACEMENTS)),
-        num_blocks=st.one_of(st.integers(2, 70), st.integers(120, 140)),
+        num_blocks=st.one_of(st.integers(2, 70), st.sampled_from([128, 130, 600])),
         caching=st.booleans(),
     )
     def start(self, name: str, num_blocks: int, caching: bool) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kvatlas.engine import DriveConfig, EngineConfig
 from kvatlas.errors import InputError
 from kvatlas.plan import AdaptiveBlockSizer, expected_waste, measure_block_sizes
+from kvatlas.plan.block_size_steps import schedule_steps
 from kvatlas.workload import Workload, generate, load
 
 SIZES = (16, 64, 256, 512)
@@ -49,7 +50,7 @@ def test_the_sums_are_those_of_every_step(lengths: list[tuple[int, int]], block_
 
 def same_as_replay(workload: Workload, sizes: Sequence[int], drive: DriveConfig) -> list[float]:
     """Return by block size how far the prediction is from what a replay measures."""
-    # Room for everything, so that no request loses its blocks; no sharing, which lengths do not tell.
+    # Room for everything, so that nobody loses blocks; no sharing, which lengths do not tell.
     config = EngineConfig(num_blocks=1_000_000, enable_prefix_caching=False)
     sizer = AdaptiveBlockSizer.of(workload, sizes)
     measured = measure_block_sizes(workload, config, drive, candidates=sizes)
@@ -73,6 +74,39 @@ def test_public_traces_within_a_tenth_of_a_point_of_a_replay(name: str, arrivals
 def test_a_generated_workload_within_a_tenth_of_a_point_of_a_replay() -> None:
     workload = generate("conversation", seed=3, num_requests=600)
     assert max(same_as_replay(workload, SIZES, DriveConfig(arrivals="timed"))) < TENTH_OF_A_POINT
+
+
+@pytest.mark.parametrize("arrivals", ["timed", "backlog"])
+@pytest.mark.parametrize("limits", [(256, 8192, 0), (12, 700, 0), (40, 900, 128), (1, 64, 0)])
+def test_a_schedule_gives_the_waste_of_the_replay(
+    limits: tuple[int, int, int], arrivals: str
+) -> None:
+    # GIVEN bursts, chunks and idle hours WHEN the steps are known THEN the waste is the replay's
+    workload = generate("conversation", seed=1, num_requests=120)
+    drive = DriveConfig(arrivals="timed" if arrivals == "timed" else "backlog")
+    seats, budget, threshold = limits
+    config = EngineConfig(
+        num_blocks=500_000,
+        enable_prefix_caching=False,
+        max_num_seqs=seats,
+        max_num_batched_tokens=budget,
+        long_prefill_token_threshold=threshold,
+    )
+    sizer = AdaptiveBlockSizer.of(workload, (16, 48, 512), config=config, drive=drive)
+    apart = 1e-5 if threshold else 1e-9  # with a threshold who goes without is not told exactly
+    for row in measure_block_sizes(workload, config, drive, candidates=sizer.candidates):
+        assert row.waste == pytest.approx(sizer.estimate(row.block_size).expected_waste, abs=apart)
+    sizer.observe([100], [100])
+    assert sizer.requests == 120  # and from now on it goes by lengths
+    assert sizer.estimate(16).expected_waste != row.waste
+
+
+def test_a_burst_is_told_by_its_schedule() -> None:
+    workload = public_trace("sharegpt_llama3_300.jsonl.gz", 300)
+    config = EngineConfig(num_blocks=1_000_000, enable_prefix_caching=False)
+    sizer = AdaptiveBlockSizer.of(workload, SIZES, config=config)
+    for row in measure_block_sizes(workload, config, candidates=SIZES):
+        assert row.waste == pytest.approx(sizer.estimate(row.block_size).expected_waste, abs=1e-6)
 
 
 def test_the_final_waste_is_exact() -> None:
@@ -151,6 +185,10 @@ def test_what_cannot_be_is_refused_in_a_line() -> None:
         lambda: AdaptiveBlockSizer().observe([1.5], [1]),
         lambda: AdaptiveBlockSizer().observe([1, 2], [1]),
         lambda: expected_waste([], [], 16),
+        lambda: schedule_steps(workload, EngineConfig(num_blocks=9, policy="priority")),
+        lambda: schedule_steps(
+            workload, EngineConfig(num_blocks=9, max_num_seqs=9, max_num_batched_tokens=8)
+        ),
         lambda: expected_waste([1], [1], 0),
         lambda: measure_block_sizes(workload, EngineConfig(num_blocks=2), candidates=(64,)),
     ):

@@ -92,7 +92,7 @@ def test_an_unknown_policy_is_refused() -> None:
     ("prompts", "size", "why"),
     [
         ([160] * 2, 25, "twice the largest request"),
-        ([160] * 400, 500, "an eighth of the blocks of all prompts"),
+        ([160] * 400, 500, "an eighth of the trace's different blocks"),
         ([160_000] * 400, 187_500, "3 million tokens in blocks of 16"),
     ],
 )
@@ -100,8 +100,16 @@ def test_the_pool_is_small_enough_to_matter(prompts: list[int], size: int, why: 
     workload = small(len(prompts)).with_(
         prompt_tokens=np.array(prompts, np.int32),
         output_tokens=np.full(len(prompts), 20, np.int32),
+        prefix_known=False,
     )
     assert pool_size(workload, 16) == (size, why)
+
+
+def test_a_shared_block_counts_once() -> None:
+    workload = small(400)
+    different = -(-workload.num_ids * workload.tokens_per_id // 16)
+    assert different < int((-(-workload.prompt_tokens.astype(np.int64) // 16)).sum())
+    assert pool_size(workload, 16) == (different // 8, "an eighth of the trace's different blocks")
 
 
 def test_the_verdict_names_the_best_with_equal_hits_and_the_best_of_all() -> None:

@@ -144,4 +144,5 @@ def test_every_view_shows_less_without_breaking(document: PlacementDocument) -> 
     assert placement_csv(document)
     assert json.loads(placement_json(document))["partial"] is bool(document.partial)
     for said in (text, checker.said):
+        assert ("can never be served" in said) is (document.open_loop[0].never_served > 0)
         assert ("PARTIAL: interrupted" in said) is bool(document.partial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -15,20 +16,41 @@ from kvatlas.storage.layouts import common_pieces
 BLOCKS, LAYERS, SLOTS, HEADS, DIMS = 5, 3, 4, 2, 6
 
 
-def place(layout: str, layer: int, block: int, kv: int, slot: int, head: int, dim: int) -> int:
+ORDERS = {
+    "block": "layer block kv slot head dim",
+    "head": "layer block kv head slot dim",
+    "layer": "layer kv block slot head dim",
+    "cross-layer": "block layer kv slot head dim",
+    "nano-vllm": "kv layer block slot head dim",
+    "LBNHC": "layer block slot head kv dim",
+    "LBHNC": "layer block head slot kv dim",
+    "LHBNC": "layer head block slot kv dim",
+    "BLNHC": "block layer slot head kv dim",
+    "BLHNC": "block layer head slot kv dim",
+    "BHLNC": "block head layer slot kv dim",
+}
+LENGTHS = {"layer": LAYERS, "block": BLOCKS, "kv": 2, "slot": SLOTS, "head": HEADS, "dim": DIMS}
+
+
+def place(layout: str, **index: int) -> int:
     """Say at which number of the memory an element lies."""
-    if layout == "block":
-        row = ((layer * BLOCKS + block) * 2 + kv) * SLOTS + slot
-        return (row * HEADS + head) * DIMS + dim
-    if layout == "head":
-        row = ((layer * BLOCKS + block) * 2 + kv) * HEADS + head
-        return (row * SLOTS + slot) * DIMS + dim
-    if layout == "layer":
-        row = ((layer * 2 + kv) * BLOCKS + block) * SLOTS + slot
-        return (row * HEADS + head) * DIMS + dim
-    assert layout == "cross-layer"
-    row = ((block * LAYERS + layer) * 2 + kv) * SLOTS + slot
-    return (row * HEADS + head) * DIMS + dim
+    at = 0
+    for axis in ORDERS[layout].split():
+        at = at * LENGTHS[axis] + index[axis]
+    return at
+
+
+def elements(**fixed: int) -> Iterator[dict[str, int]]:
+    """Yield the index of every element, or of those of one block."""
+    axes = [range(length) for length in LENGTHS.values()]
+    for index in product(*axes):
+        named = dict(zip(LENGTHS, index, strict=True))
+        if all(named[axis] == at for axis, at in fixed.items()):
+            yield named
+
+
+def test_every_layout_is_worked_out_here() -> None:
+    assert set(ORDERS) == set(LAYOUTS)
 
 
 def small(layout: str) -> KVCacheMemoryPool:
@@ -49,8 +71,9 @@ def small(layout: str) -> KVCacheMemoryPool:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_number_lies_where_the_layout_says(layout: str) -> None:
     pool = small(layout)
-    for index in product(*map(range, (LAYERS, BLOCKS, 2, SLOTS, HEADS, DIMS))):
-        assert pool.layers[index[0]][index[1:]] == place(layout, *index)
+    for index in elements():
+        layer, block, *rest = index.values()
+        assert pool.layers[layer][block, *rest] == place(layout, **index)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -58,9 +81,7 @@ def test_rows_are_planes_first(layout: str) -> None:
     # GIVEN a block WHEN it is gathered THEN its row is the block's bytes in rising order of place
     pool = small(layout)
     (row,) = pool.gather([3]).view(np.float32)
-    axes = map(range, (LAYERS, 2, SLOTS, HEADS, DIMS))
-    places = [place(layout, layer, 3, *rest) for layer, *rest in product(*axes)]
-    assert row.tolist() == sorted(places)
+    assert row.tolist() == sorted(place(layout, **index) for index in elements(block=3))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -81,6 +102,8 @@ def test_pieces_are_as_few_as_can_be() -> None:
     assert common_pieces(placed["cross-layer"], placed["cross-layer"]) == ()
     assert common_pieces(placed["cross-layer"], placed["block"]) == ("layer",)
     assert common_pieces(placed["layer"], placed["cross-layer"]) == ("layer", "kv")
+    assert common_pieces(placed["LBNHC"], placed["BLNHC"]) == ("layer",)
+    assert common_pieces(placed["BHLNC"], placed["BHLNC"]) == ()
     assert set(common_pieces(placed["head"], placed["block"])) == {"layer", "kv", "slot", "head"}
 
 

@@ -60,7 +60,7 @@ def bench_placement(
         option(
             "--blocks",
             help="Blocks in the pool, vLLM's null block included, as for kvatlas replay. By "
-            "default an eighth of the blocks of all prompts, within bounds.",
+            "default an eighth of the trace's different blocks, within bounds.",
             panel=_PLACEMENT,
             metavar="N",
         ),

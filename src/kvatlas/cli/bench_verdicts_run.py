@@ -39,6 +39,10 @@ def run_verdicts(flags: VerdictsFlags) -> int:
         require_writable(flags.json, "--json", None)
     if flags.blocks is not None and not 2 <= flags.blocks < 2**31:
         raise InputError("must be 2 to below 2**31", field="--blocks", value=flags.blocks)
+    if not 0 < flags.share <= 1:
+        raise InputError(
+            "a share of the peak demand, above 0 and at most 1", field="--share", value=flags.share
+        )
     names = None if flags.policies is None else _names(flags.policies)
     done: list[TraceVerdicts] = []
     partial = ""

@@ -16,6 +16,21 @@ NONE = -1
 
 
 @entry
+def close_chains(came_from: I64, goes_to: I64, new_id: I64) -> None:
+    """Let the empty block at the end of each chain of moves get the id at its beginning; O(blocks).
+
+    That is what the moves do to it, told one after another: it changes places with each content.
+    """
+    for end in range(came_from.shape[0]):
+        if came_from[end] == NONE or goes_to[end] != NONE:
+            continue
+        first = end
+        while came_from[first] != NONE:
+            first = came_from[first]
+        new_id[end] = first
+
+
+@entry
 def order_moves(came_from: I64, goes_to: I64, sources: I64, targets: I64) -> int:
     """Write the moves in order, return how many; O(blocks).
 

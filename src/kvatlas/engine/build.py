@@ -238,8 +238,11 @@ def make_config(config: EngineConfig, tokens_per_id: int) -> Record:
     )
 
 
-def make_pressure(config: EngineConfig) -> Pressure | None:
-    """Return the state of the policies under pressure, None when all of them are off."""
+def make_pressure(config: EngineConfig, width: int) -> Pressure | None:
+    """Return the state of the policies under pressure, None when all of them are off.
+
+    `width` is that of a block table.
+    """
     if not config.under_pressure:
         return None
     return Pressure(
@@ -255,6 +258,7 @@ def make_pressure(config: EngineConfig) -> Pressure | None:
         watched=np.full(config.protect_waiting or 1, NONE, np.int64),
         wanted=np.full(config.protect_waiting or 1, NONE, np.int64),
         lengths=records(LENGTH_BUCKETS, LENGTH),
+        fetched=np.zeros(width if config.protect_waiting and config.host_blocks else 1, np.int32),
     )
 
 
@@ -333,7 +337,7 @@ def make_engine(
         step_keys=np.zeros((num_groups, step_keys), np.int64),
         scratch=records(num_groups, SCRATCH),
         seen=np.zeros(max(1, (num_keys or 0) if judged else 1), np.int32),
-        pressure=make_pressure(config),
+        pressure=make_pressure(config, width),
     )
 
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from kvatlas.engine.check import placeable
 from kvatlas.engine.kernels.state import I64, NONE, NULL_BLOCK, Engine, Pool
 from kvatlas.errors import InputError
 from kvatlas.eviction.relabel import relabel_eviction
+from kvatlas.placement.build import fill_placement
 from kvatlas.tiers.relabel import relabel_tier
 
 __all__ = ["relabel_engine", "relabel_pool"]
@@ -30,7 +32,8 @@ def relabel_pool(pool: Pool, new_id: I64) -> None:
     For a bare pool; blocks that a request's table names go with `relabel_engine`.
 
     Args:
-        pool: changed in place: blocks, free queue, index, duplicates, eviction policy, host tier.
+        pool: changed in place: blocks, free queue, index, duplicates, eviction policy, host tier,
+            placement.
         new_id: (N,) a permutation of the ids that leaves the null block where it is.
 
     Raises:
@@ -49,6 +52,8 @@ def relabel_pool(pool: Pool, new_id: I64) -> None:
         relabel_eviction(pool.eviction, new_id)
     if pool.tier is not None:
         relabel_tier(pool.tier, new_id)
+    if pool.placement is not None:
+        fill_placement(pool.placement, placeable(pool))
 
 
 def relabel_engine(engine: Engine, new_id: I64) -> None:

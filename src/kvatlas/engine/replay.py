@@ -36,7 +36,14 @@ _LOG_ROWS = 1 << 17
 _MOST_STEP_ROWS = 1 << 24
 """Rows of a single step that the log makes room for: 1.9 GB of address space, not of memory."""
 
-_COUNTED = ("lazy_kept", "lazy_hurried", "refreshed_blocks", "allocated_ahead", "held_back")
+_COUNTED = (
+    "lazy_kept",
+    "lazy_hurried",
+    "refreshed_blocks",
+    "prefetched",
+    "allocated_ahead",
+    "held_back",
+)
 
 
 class Replay:

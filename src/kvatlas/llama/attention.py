@@ -25,6 +25,11 @@ class PagedStorage(Protocol):
         """Tokens per block."""
         ...
 
+    @property
+    def num_layers(self) -> int:
+        """Layers."""
+        ...
+
     def key(self, layer: int) -> Any:
         """Return a view [num_blocks, block_size, kv_heads, head_size], NumPy or torch."""
         ...

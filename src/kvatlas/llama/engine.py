@@ -17,6 +17,7 @@ from kvatlas.llama.attention import PagedStorage
 from kvatlas.llama.batch import PagedChunk
 from kvatlas.llama.lazy_torch import torch
 from kvatlas.llama.model import PagedLlama
+from kvatlas.llama.shape import LlamaShape
 from kvatlas.llama.swapping import Swap, Swapping
 
 Sampler: TypeAlias = "Callable[[Sequence[Request], torch.Tensor], list[int]]"
@@ -57,7 +58,7 @@ class LlamaEngine:
         sample: requests and their logits [requests, vocab_size] -> one token each.
 
     Raises:
-        InputError: the pool does not fit the configuration.
+        InputError: the pool does not fit the configuration or the model.
     """
 
     def __init__(
@@ -70,12 +71,12 @@ class LlamaEngine:
         secret: bytes | None = None,
         sample: Sampler = greedy,
     ) -> None:
-        _check(storage, config)
+        _check(model.shape, storage, config)
         self.model, self.storage, self.config = model, storage, config
         self.scheduler = Scheduler(config, secret=secret)
         self._swapping = None
         if swap is not None:
-            self._swapping = Swapping(swap, self.scheduler, config.block_size)
+            self._swapping = Swapping(swap, self.scheduler, storage.block_size)
         self._sample = sample
         self._requests: dict[str, Request] = {}
         self._ahead: deque[_Work] = deque()
@@ -87,13 +88,13 @@ class LlamaEngine:
             InputError: also when the pool could not hold it even alone.
         """
         tokens = min(request.num_prompt_tokens + request.max_tokens, self.config.max_model_len)
-        if -(-tokens // self.config.block_size) >= self.config.num_blocks:
+        if -(-tokens // self.storage.block_size) >= self.storage.num_blocks:
             raise InputError(
                 "the request can never fit into the pool",
                 field="max_tokens",
                 value=request.max_tokens,
-                remedy=f"the pool holds {self.config.num_blocks - 1} blocks of "
-                f"{self.config.block_size} tokens",
+                remedy=f"the pool holds {self.storage.num_blocks - 1} blocks of "
+                f"{self.storage.block_size} tokens",
             )
         self.scheduler.add_request(request)
         self._requests[request.request_id] = request
@@ -144,7 +145,7 @@ class LlamaEngine:
     @property
     def restored_tokens(self) -> int:
         """Tokens that came back from the tier instead of being computed, so far."""
-        return self._swapping.restored * self.config.block_size if self._swapping else 0
+        return self._swapping.restored * self.storage.block_size if self._swapping else 0
 
     def _schedule(self) -> _Work:
         swapping = self._swapping
@@ -182,7 +183,7 @@ class LlamaEngine:
         return {r.request_id: token for r, token in zip(requests, tokens, strict=True)}
 
 
-def _check(storage: PagedStorage, config: EngineConfig) -> None:
+def _check(shape: LlamaShape, storage: PagedStorage, config: EngineConfig) -> None:
     if len(config.groups) != 1 or type(config.groups[0]) is not FullAttentionSpec:
         raise InputError(
             "the paged Llama has one group of full attention",
@@ -206,4 +207,13 @@ def _check(storage: PagedStorage, config: EngineConfig) -> None:
             field="storage",
             value=f"{storage.num_blocks} blocks of {storage.block_size} tokens",
             remedy=f"make {config.num_blocks} blocks of {config.groups[0].block_size} tokens",
+        )
+    sizes = tuple(storage.key(0).shape[2:])
+    if storage.num_layers != shape.num_layers or sizes != (shape.num_kv_heads, shape.head_size):
+        raise InputError(
+            "the pool and the model must agree",
+            field="storage",
+            value=f"{storage.num_layers} layers of {sizes[0]} heads of {sizes[1]}",
+            remedy=f"make {shape.num_layers} layers of {shape.num_kv_heads} heads of "
+            f"{shape.head_size}",
         )

@@ -1,8 +1,8 @@
 """Blocks that lose their content go to a host tier, and come back instead of being computed again.
 
 Owns: noticing what a step evicts, and which blocks of a prompt need no computing. Leaves to others:
-the tier (`kvatlas.tiers.SwapManager`), and the scheduler, which knows nothing of it: it plans tokens
-as if they were computed, and allocates their blocks.
+the tier (`kvatlas.tiers.SwapManager`), and the scheduler, which knows nothing of it: it allocates
+blocks for all tokens as if they were computed.
 """
 
 from __future__ import annotations

@@ -216,19 +216,21 @@ def _drawn(info: Record) -> bool:
 
 @kernel
 def _move(lives: Lives, source: int, target: int) -> None:
-    """Let a block's life go on under another id."""
+    """Let a block's life go on under another id; the two change places.
+
+    An empty block has a past, too: vLLM ends a sampled life when the block is allocated again.
+    """
     old, new, stamps = lives.blocks[source], lives.blocks[target], lives.recency.stamps
-    new.born_ms = old.born_ms
-    new.used_ms = old.used_ms
-    new.let_go_ms = old.let_go_ms
-    new.cached = old.cached
-    new.sampled = old.sampled
-    new.hits = old.hits
+    new.born_ms, old.born_ms = float(old.born_ms), float(new.born_ms)
+    new.used_ms, old.used_ms = float(old.used_ms), float(new.used_ms)
+    new.let_go_ms, old.let_go_ms = float(old.let_go_ms), float(new.let_go_ms)
+    new.cached, old.cached = int(old.cached), int(new.cached)
+    new.sampled, old.sampled = int(old.sampled), int(new.sampled)
+    new.hits, old.hits = int(old.hits), int(new.hits)
     for hit in range(HISTORY):
+        before = float(lives.history_ms[target, hit])
         lives.history_ms[target, hit] = lives.history_ms[source, hit]
-    old.cached = 0
-    old.sampled = 0
-    # They change places, so that each still has a stamp of its own.
+        lives.history_ms[source, hit] = before
     here, there = stamps[source], stamps[target]
     stamps[source], stamps[target] = there, here
     if here != 0:

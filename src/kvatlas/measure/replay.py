@@ -38,6 +38,7 @@ _POLICIES = (
     ("lazy_kept", "--lazy-free-steps"),
     ("lazy_hurried", "--lazy-free-steps"),
     ("refreshed_blocks", "--protect-waiting"),
+    ("prefetched", "--protect-waiting"),
     ("allocated_ahead", "--preallocate-blocks"),
     ("held_back", "--admission-growth"),
 )

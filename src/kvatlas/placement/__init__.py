@@ -2,7 +2,8 @@
 
 `PLACEMENTS` names them; `EngineConfig.placement` runs one in the engine. Every block is as good as
 another for a hit, so placement decides only how many *runs* of consecutive ids a block table has,
-and which blocks stay free side by side. The names load lazily.
+and which blocks stay free side by side. `FirstFitAllocator`, `BestFitAllocator` and
+`BuddyAllocator` are the placements by address without an engine. The names load lazily.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvatlas.placement.allocators import BestFitAllocator, BuddyAllocator, FirstFitAllocator
     from kvatlas.placement.registry import PLACEMENTS, PlacementPolicy, placement_policy
 
 _HOME = {
+    "BestFitAllocator": "allocators",
+    "BuddyAllocator": "allocators",
+    "FirstFitAllocator": "allocators",
     "PLACEMENTS": "registry",
     "PlacementPolicy": "registry",
     "placement_policy": "registry",
@@ -21,6 +26,9 @@ _HOME = {
 
 __all__ = [
     "PLACEMENTS",
+    "BestFitAllocator",
+    "BuddyAllocator",
+    "FirstFitAllocator",
     "PlacementPolicy",
     "placement_policy",
 ]

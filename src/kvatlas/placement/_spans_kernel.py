@@ -10,9 +10,10 @@ from __future__ import annotations
 from kvatlas.jit import kernel
 from kvatlas.placement._best_fit_kernel import best, longest, size_bit
 from kvatlas.placement._buddy_kernel import find_piece, give_pieces, piece_end, split
+from kvatlas.placement._codes_kernel import BEST_FIT, BUDDY, FIRST_FIT
 from kvatlas.placement._first_fit_kernel import greatest, leftmost, set_value
 from kvatlas.placement._sorted_kernel import sort_ids, write_run
-from kvatlas.placement._state_kernel import BEST_FIT, BUDDY, FIRST_FIT, I32, NONE, Placement
+from kvatlas.placement._state_kernel import I32, NONE, Placement
 from kvatlas.runs._bit_tree_kernel import put, take
 from kvatlas.runs._run_index_kernel import join_span, leave_span, sides
 

@@ -23,14 +23,14 @@ I64 = NDArray[np.int64]
 NONE = -1
 """No block."""
 
-# Placements, by the integer that compiled code branches on.
-QUEUE, SORTED, WINDOW, FIRST_FIT, BEST_FIT, BUDDY = range(6)
-
 INFO = record_dtype(
-    code="i8",
+    code="i8",  # see `_codes_kernel`
     any_free="i8",  # by address: 1 among all free blocks, 0 among those that cache nothing
     members="i8",  # by address: ids in the set that it chooses from
-    window_ratio="f8",  # window: blocks looked at for each that is needed
+    window_ratio="f8",  # window: blocks looked at for each that is needed, at least
+    most_ratio="f8",  # and at most
+    slack_blocks="i8",  # window: between these two, as many more than are needed
+    short_blocks="i8",  # window: the longest run that is left out
     follow_blocks="i8",  # window: how far from the queue's head a decode's next block may lie
 )
 

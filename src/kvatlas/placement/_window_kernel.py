@@ -1,63 +1,58 @@
 """The window placement: of a few blocks more than are needed, the fewest runs.
 
-Owns: the choice. Leaves to others: which blocks are in the window (the engine walks the queue).
+Owns: how wide the window is, and what it leaves out. Leaves to others: which blocks are in it, and
+their age (the engine walks the queue).
+
+What is taken is the oldest of what is not left out, as the queue would: blocks that were handed out
+one after the other lie side by side, and come back side by side only if they are also evicted one
+after the other. Taking the longest runs first, or the best fit of a run, breaks that order; on the
+conversation trace either makes more runs than the queue's own victims, sorted.
 """
 
 from __future__ import annotations
 
+import math
+
 from kvatlas.jit import inlined, kernel
-from kvatlas.placement._sorted_kernel import LENGTH_BITS, LENGTHS, drain, write_run
-from kvatlas.placement._state_kernel import I32, I64, Placement
-from kvatlas.runs._bit_tree_kernel import holds, take
-
-
-@kernel
-def choose(placement: Placement, count: int, follow: int, out: I32, start: int) -> None:
-    """Put `count` of the ids in `placement.chosen` into `out[start:]`, and empty it.
-
-    First the run from the id `follow` on, which continues the block table (NONE for no such);
-    then the longest runs, and of the last the smallest that is long enough: no choice has fewer
-    runs. O(window + runs log runs).
-    """
-    chosen, spans = placement.chosen, placement.spans
-    at, left = start, count
-    if follow >= 0:
-        while left > 0 and holds(chosen, follow):
-            take(chosen, follow)
-            out[at] = follow
-            at += 1
-            left -= 1
-            follow += 1
-    size = drain(placement)
-    # From here on a span is length << LENGTH_BITS | LENGTHS - first id: the greatest is the
-    # longest, and of equal ones that at the lowest address.
-    for i in range(size):
-        span = int(spans[i])
-        spans[i] = ((span & LENGTHS) << LENGTH_BITS) | (LENGTHS - (span >> LENGTH_BITS))
-    for i in range(size // 2 - 1, -1, -1):
-        _sink(spans, i, size)
-    while left > 0:
-        span = int(spans[0])
-        if span >> LENGTH_BITS > left:
-            span = _smallest(spans, size, left)
-        length = min(span >> LENGTH_BITS, left)
-        at = write_run(out, at, LENGTHS - (span & LENGTHS), length)
-        left -= length
-        size -= 1
-        spans[0] = spans[size]
-        _sink(spans, 0, size)
+from kvatlas.placement._sorted_kernel import LENGTH_BITS, LENGTHS, drain
+from kvatlas.placement._state_kernel import I64, Placement
+from kvatlas.runs._bit_tree_kernel import put_span
 
 
 @inlined
-def _smallest(spans: I64, size: int, least: int) -> int:
-    """Return the shortest span of at least `least` ids, the lowest address of equal ones."""
-    found = int(spans[0])
-    for i in range(1, size):
+def window_size(placement: Placement, count: int) -> int:
+    """Return how many of the oldest free blocks to look at for a need of `count`."""
+    info = placement.info
+    slack = min(info.slack_blocks, math.ceil((info.most_ratio - 1.0) * count))
+    return int(max(math.ceil(info.window_ratio * count), count + slack))
+
+
+@kernel
+def leave_out(placement: Placement, surplus: int) -> None:
+    """Take the shortest runs out of `placement.chosen`, at most `surplus` ids in all.
+
+    Of equal ones those at the lowest addresses; none of more than `short_blocks`, whose neighbours
+    will be evicted with them as they were handed out together. O(ids / 64 + runs log runs).
+    """
+    spans, short = placement.spans, placement.info.short_blocks
+    size = drain(placement)
+    # From here on an entry is -(length << LENGTH_BITS | first id): the greatest is the shortest.
+    for i in range(size):
         span = int(spans[i])
-        length, best = span >> LENGTH_BITS, found >> LENGTH_BITS
-        if length >= least and (length < best or (length == best and span > found)):
-            found = span
-    return found
+        spans[i] = -(((span & LENGTHS) << LENGTH_BITS) | (span >> LENGTH_BITS))
+    for i in range(size // 2 - 1, -1, -1):
+        _sink(spans, i, size)
+    while size > 0:
+        length = -int(spans[0]) >> LENGTH_BITS
+        if length > surplus or length > short:
+            break
+        surplus -= length
+        size -= 1
+        spans[0] = spans[size]
+        _sink(spans, 0, size)
+    for i in range(size):
+        span = -int(spans[i])
+        put_span(placement.chosen, span & LENGTHS, span >> LENGTH_BITS)
 
 
 @kernel

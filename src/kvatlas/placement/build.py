@@ -11,16 +11,9 @@ from numpy.typing import NDArray
 
 from kvatlas.placement._best_fit_kernel import size_starts
 from kvatlas.placement._buddy_kernel import piece_starts
+from kvatlas.placement._codes_kernel import BEST_FIT, BUDDY, FIRST_FIT, SORTED, WINDOW
 from kvatlas.placement._first_fit_kernel import make_max_tree
-from kvatlas.placement._state_kernel import (
-    BEST_FIT,
-    BUDDY,
-    FIRST_FIT,
-    INFO,
-    SORTED,
-    WINDOW,
-    Placement,
-)
+from kvatlas.placement._state_kernel import INFO, Placement
 from kvatlas.placement.registry import PlacementPolicy
 from kvatlas.records import one_record
 from kvatlas.runs._bit_tree_kernel import BitTree, fill_tree, make_tree
@@ -46,9 +39,12 @@ def make_placement(policy: PlacementPolicy, num_ids: int, members: Flags) -> Pla
         INFO,
         code=code,
         any_free=int(policy.any_free),
+        short_blocks=int(knobs.get("short_blocks", 0)),
         follow_blocks=int(knobs.get("follow_blocks", 0)),
     )
     info.window_ratio = knobs.get("window_ratio", 1.0)
+    info.most_ratio = max(info.window_ratio, knobs.get("most_ratio", 1.0))
+    info.slack_blocks = int(knobs.get("slack_share", 0.0) * num_ids)
     by_run = code in (FIRST_FIT, BEST_FIT)
     sizes = size_starts(num_ids if code == BEST_FIT else 1)
     pieces = piece_starts(num_ids if code == BUDDY else 1)

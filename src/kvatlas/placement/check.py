@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.errors import InvariantError
-from kvatlas.placement._state_kernel import SORTED, WINDOW, Placement
+from kvatlas.placement._codes_kernel import SORTED, WINDOW
+from kvatlas.placement._state_kernel import Placement
 from kvatlas.placement.build import make_placement
 from kvatlas.placement.registry import PLACEMENTS
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kvatlas.errors import InputError
-from kvatlas.placement import _state_kernel as codes
+from kvatlas.placement import _codes_kernel as codes
 
 __all__ = ["PLACEMENTS", "PlacementPolicy", "placement_policy"]
 
@@ -95,11 +95,17 @@ _ALL = (
     PlacementPolicy(
         name="window",
         title="Window",
-        summary="the longest runs among the 1.25 times as many blocks that the queue gives up next",
+        summary="of a few more blocks than needed, next in the queue, all but the shortest runs",
         source="kvatlas",
         same_victims=False,
         code=codes.WINDOW,
-        knobs={"window_ratio": 1.25, "follow_blocks": 16},
+        knobs={
+            "window_ratio": 1.25,
+            "most_ratio": 16.0,
+            "slack_share": 1 / 256,
+            "short_blocks": 32,
+            "follow_blocks": 16,
+        },
     ),
     *_by_address(
         "first-fit",

@@ -11,8 +11,10 @@ its share of the integrals over time, if all steps were equally long, is
     live = sum of L over [p, p + o)        allocated = B * sum of ceil(L / B) over [p, p + o)
 
 and internal waste, as everywhere, is (allocated - live) / allocated with both summed over requests.
-Both sums have closed forms. Left out: chunks of long prompts, steps that differ in length, shared
-blocks (counted once in a pool, which lowers `allocated` and raises the ratio), preemption.
+Both sums have closed forms. Steps differ in length, which matters when many requests start at once:
+with a workload and its settings the same sums run over a schedule (`block_size_steps`). Left out in
+both: shared blocks (counted once in a pool, which lowers `allocated` and raises the ratio),
+preemption.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kvatlas.engine import DriveConfig, EngineConfig
 from kvatlas.errors import InputError
 from kvatlas.measure.final_waste import final_waste
+from kvatlas.plan.block_size_steps import StepSchedule, schedule_steps
 from kvatlas.workload import Workload
 from kvatlas.workload.sharing import reused_prompt_tokens
 
@@ -154,6 +158,7 @@ class AdaptiveBlockSizer:
         self.tolerance, self.window, self.current = tolerance, window, current
         self._prompts = self._outputs = np.empty(0, np.int64)
         self._ceilings: dict[int, float] = {}
+        self._schedule: StepSchedule | None = None
 
     @classmethod
     def of(
@@ -163,8 +168,14 @@ class AdaptiveBlockSizer:
         *,
         tolerance: float = 0.01,
         current: int | None = None,
+        config: EngineConfig | None = None,
+        drive: DriveConfig | None = None,
     ) -> AdaptiveBlockSizer:
-        """Return a sizer that has seen a whole workload, its shared prefixes too. O(identities)."""
+        """Return a sizer that has seen a whole workload, its shared prefixes too.
+
+        With `config` the requests are scheduled as they come (`drive`), in a pool without end, and
+        the expected waste is over that clock. O(identities), and O(output tokens) per estimate.
+        """
         window = max(1, workload.num_requests)
         sizer = cls(candidates, tolerance=tolerance, window=window, current=current)
         sizer.observe(workload.prompt_tokens, workload.output_tokens)
@@ -174,6 +185,8 @@ class AdaptiveBlockSizer:
                 if span % block_size == 0 or block_size % span == 0:
                     reused = reused_prompt_tokens(workload, block_size)
                     sizer._ceilings[block_size] = int(reused.sum()) / queried
+        if config is not None:
+            sizer._schedule = schedule_steps(workload, config, drive)
         return sizer
 
     @property
@@ -184,7 +197,7 @@ class AdaptiveBlockSizer:
     def observe(self, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> None:
         """Take in finished requests, one or many, the oldest first; O(window) at most.
 
-        What was known of shared prefixes speaks of other requests then and is forgotten.
+        Prefixes and schedule of a workload speak of other requests then and are forgotten.
 
         Raises: InputError: lengths that cannot be.
         """
@@ -192,10 +205,15 @@ class AdaptiveBlockSizer:
         self._prompts = np.concatenate((self._prompts, prompts))[-self.window :]
         self._outputs = np.concatenate((self._outputs, outputs))[-self.window :]
         self._ceilings.clear()
+        self._schedule = None
 
     def estimate(self, block_size: int) -> BlockSizeEstimate:
         """Return what one block size would cost. Raises: InputError before any length was seen."""
-        waste = expected_waste(self._prompts, self._outputs, block_size)
+        _check_size(block_size)
+        if self._schedule is not None:
+            waste = self._schedule.waste(block_size)
+        else:
+            waste = expected_waste(self._prompts, self._outputs, block_size)
         lengths = self._prompts + self._outputs
         final = final_waste(lengths, block_size)
         assert final.waste is not None

@@ -53,19 +53,21 @@ class PlacementComparison:
 def pool_size(workload: Workload, block_size: int) -> tuple[int, str]:
     """Return how many blocks a pool has in which placement matters, and why; O(N).
 
-    A pool that is never full hands out fresh blocks in order whatever the policy. An eighth of the
-    blocks of all prompts is used over and over; no less than twice the largest request, no more
-    than 3 million tokens in blocks of 16.
+    A pool that is never full hands out fresh blocks in order whatever the policy. One of an eighth
+    of the trace's different blocks is filled over and over; no less than twice the largest request,
+    no more than 3 million tokens in blocks of 16.
     """
     prompts = -(-workload.prompt_tokens.astype(np.int64) // block_size)
     answers = -(-workload.output_tokens.astype(np.int64) // block_size)
-    eighth = int(prompts.sum()) // _SHARE
+    different = int(prompts.sum())
+    if workload.prefix_known:
+        different = min(different, -(-workload.num_ids * workload.tokens_per_id // block_size))
     least = 2 * int((prompts + answers).max(initial=1)) + 1
-    size = max(least, min(eighth, _MOST_BLOCKS))
+    size = max(least, min(different // _SHARE, _MOST_BLOCKS))
     if size == least:
         return size, "twice the largest request"
-    if size == eighth:
-        return size, "an eighth of the blocks of all prompts"
+    if size == different // _SHARE:
+        return size, "an eighth of the trace's different blocks"
     return size, "3 million tokens in blocks of 16"
 
 

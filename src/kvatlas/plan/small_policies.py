@@ -34,11 +34,12 @@ __all__ = [
 HIT_POINTS = 0.1
 """Points of token hit rate below which a difference says nothing."""
 PREEMPTION_SHARE = 0.05
-"""Share of the preemptions without the policy by which they must differ, and by 5 at least."""
+"""Share of the preemptions without the policy by which they must differ, and by 5 at least; the
+same of the tokens computed again after them, and by 1,000 at least."""
 TIME_SHARE = 0.01
 """Share by which a mean time must differ, and by 10 ms at least."""
 
-_FEW = 5
+_FEW, _FEW_TOKENS = 5, 1_000
 _SHORT_S = 0.010
 _SLICE_STEPS = 1 << 15 if COMPILED else 64
 _ROOM_FOR_LARGEST = 1.1
@@ -236,6 +237,9 @@ def judged(trial: PolicyTrial, off: PolicyTrial) -> PolicyTrial:
     more = trial.preemptions - off.preemptions
     if abs(more) >= max(_FEW, PREEMPTION_SHARE * off.preemptions):
         (better if more < 0 else worse).append(f"preemptions {more:+,}")
+    again = trial.recomputed_tokens - off.recomputed_tokens
+    if abs(again) >= max(_FEW_TOKENS, PREEMPTION_SHARE * off.recomputed_tokens):
+        (better if again < 0 else worse).append(f"recomputed {again:+,}")
     for what, ours, theirs in (
         ("queue", trial.queue_mean_s, off.queue_mean_s),
         ("finish", trial.finish_mean_s, off.finish_mean_s),

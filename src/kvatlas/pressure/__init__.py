@@ -2,7 +2,8 @@
 
 `OOMHandler` goes down a ladder: evict what is only cached, swap out, defragment where blocks must
 lie side by side, preempt the lowest priority, and one clear error for what can never fit.
-`LazyDeallocator` gives blocks back some steps later. The policies of the simulated engine are
+`LazyDeallocator` gives blocks back some steps later. `kvatlas.pressure.hybrid` divides one budget
+over several tiers. The policies of the simulated engine are
 settings of `kvatlas.engine.EngineConfig`. The names load lazily: the engine's kernels need Numba.
 """
 

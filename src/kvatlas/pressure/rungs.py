@@ -18,7 +18,7 @@ Rung = Literal["evict", "swap", "defragment", "preempt", "refuse"]
 
 
 class Swap(Protocol):
-    """A tier below the device that keeps blocks by content; `SwapManager` of `kvatlas.tiers` is one."""
+    """A tier below the device that keeps blocks by content, as `kvatlas.tiers.SwapManager` does."""
 
     def swap_out(self, keys: Sequence[int], block_ids: Sequence[int]) -> int:
         """Copy blocks to the tier; return how many of the keys it holds now."""

@@ -17,7 +17,7 @@ from kvatlas.report.capacity_axis import CapacityAxis, CapacityUnits
 from kvatlas.report.capacity_chart import Series, capacity_chart
 from kvatlas.report.capacity_html import capacity_page, html_facts, html_head, html_settings
 from kvatlas.report.curve_facts import subtitle, timing_fact
-from kvatlas.report.numbers import blocks, mean
+from kvatlas.report.numbers import mean
 from kvatlas.report.placement_document import QUEUE, PlacementDocument, PlacementRow
 from kvatlas.report.placement_tables import (
     OPEN_LOOP,
@@ -26,6 +26,7 @@ from kvatlas.report.placement_tables import (
     copies_table,
     free_table,
     runs_table,
+    served_facts,
 )
 from kvatlas.report.replay_facts import Fact
 from kvatlas.report.text_table import html_table
@@ -68,7 +69,7 @@ def placement_html(document: PlacementDocument) -> bytes:
 
 
 def _facts(document: PlacementDocument) -> Iterator[Fact]:
-    yield Fact("Pool", f"{blocks(document.num_blocks)}: {document.pool_note}")
+    yield from served_facts(document)
     yield timing_fact(document.timing)
 
 

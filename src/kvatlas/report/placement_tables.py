@@ -6,10 +6,11 @@ Owns: columns, rows, digits and their words. Leaves to others: looks (`text_tabl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from kvatlas.report.numbers import count, mean, percent
+from kvatlas.report.numbers import blocks, count, mean, percent
 from kvatlas.report.placement_document import QUEUE, PlacementDocument, PlacementRow
+from kvatlas.report.replay_facts import Fact
 from kvatlas.report.text_table import TextTable
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "copies_table",
     "free_table",
     "runs_table",
+    "served_facts",
 ]
 
 OPEN_LOOP = "one request after another"
@@ -91,7 +93,7 @@ def free_table(rows: Sequence[PlacementRow], where: str) -> TextTable:
                 _or_dash(row.measured.free.runs, lambda runs: count(round(runs))),
                 count(row.measured.free.quantile(0.5)),
                 count(row.measured.free.quantile(0.99)),
-                _or_dash(row.measured.free.largest, lambda blocks: count(round(blocks))),
+                _or_dash(row.measured.free.largest, lambda length: count(round(length))),
                 _or_dash(row.measured.free.efi, lambda index: f"{index:.2f}"),
                 _or_dash(float(row.measured.free.ufsi[_UFSI_ORDER]), lambda index: f"{index:.2f}"),
                 _or_dash(row.measured.free.free_pages, lambda pages: count(round(pages))),
@@ -106,6 +108,19 @@ def free_table(rows: Sequence[PlacementRow], where: str) -> TextTable:
         "blocks, none of them used, of as many as the free blocks would fill",
         marked=_queue(rows),
     )  # fmt: skip
+
+
+def served_facts(document: PlacementDocument) -> Iterator[Fact]:
+    """Yield the pool, and who could not be served in it."""
+    yield Fact("Pool", f"{blocks(document.num_blocks)}: {document.pool_note}")
+    for rows, where in ((document.open_loop, OPEN_LOOP), (document.scheduler, SCHEDULER)):
+        if rows and rows[0].never_served:
+            yield Fact(
+                "Never served",
+                f"{count(rows[0].never_served)} requests can never be served {where}: they do not "
+                "fit into the pool or the model length",
+                "alarm",
+            )
 
 
 def about_placements(document: PlacementDocument) -> TextTable:

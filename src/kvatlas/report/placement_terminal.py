@@ -14,7 +14,7 @@ from rich.text import Text
 from kvatlas.report.console import bar, bar_columns, heading, two_columns
 from kvatlas.report.curve_facts import subtitle, timing_fact
 from kvatlas.report.curve_terminal import terminal_head, terminal_notes
-from kvatlas.report.numbers import blocks, mean
+from kvatlas.report.numbers import mean
 from kvatlas.report.placement_document import QUEUE, PlacementDocument, PlacementRow
 from kvatlas.report.placement_tables import (
     OPEN_LOOP,
@@ -23,6 +23,7 @@ from kvatlas.report.placement_tables import (
     copies_table,
     free_table,
     runs_table,
+    served_facts,
 )
 from kvatlas.report.text_table import terminal_table
 
@@ -53,7 +54,7 @@ def print_placement(console: Console, document: PlacementDocument) -> None:
                 parts += [*terminal_table(table), blank]
     parts += [*_about(document), blank]
     facts = [
-        ("Pool", Text(f"{blocks(document.num_blocks)}: {document.pool_note}")),
+        *((fact.label, Text(fact.text)) for fact in served_facts(document)),
         ("Our time", Text(timing_fact(document.timing).text)),
     ]
     parts += [heading("Facts"), two_columns(facts), blank, *terminal_notes(document.notes)]

@@ -127,7 +127,8 @@ def print_verdicts(console: Console, done: Sequence[Verdicts], partial: str = ""
         Text(
             "queue, finish: mean time from arrival to first scheduled, and to the last token; end: "
             "when all were done. A figure counts when it moved by 0.1 points of hit rate, 5% of "
-            "the preemptions, 1% of a time; gain: some are better and none worse; mixed: both.",
+            "the preemptions or of the tokens they cost, 1% of a time. Gain: some are better and "
+            "none worse; mixed: both.",
             style="dim",
         )
     )

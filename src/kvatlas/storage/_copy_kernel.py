@@ -45,6 +45,29 @@ class Runs(NamedTuple):
     levels: I64  # (R,) above 0 the run before has just read what this one overwrites
 
 
+class Share(NamedTuple):
+    """Runs `[first_run, last_run)` of the pieces `[first_piece, last_piece)`: one thread's part."""
+
+    first_run: int
+    last_run: int
+    first_piece: int
+    last_piece: int
+
+
+class Way(NamedTuple):
+    """How to copy.
+
+    With `stream`, what nobody has just read is written past the caches; what the run before has
+    read is in the cache and costs less there. With `by_piece` one piece of all runs goes before the
+    next piece, so that what a chain passes on stays in the cache; without, a block's pieces go
+    together, so that rows are written from front to back.
+    """
+
+    stream: bool
+    by_piece: bool
+    scratch: int  # address of one block's bytes, 0 where no run needs it
+
+
 @inlined
 def _address(side: Side, piece: int, block: int, scratch: int, piece_bytes: int) -> int:
     if block == SCRATCH:
@@ -67,48 +90,49 @@ def _copy(target: int, source: int, num_bytes: int, stream: bool) -> None:
         copy_bytes(target + num_bytes - tail, source + num_bytes - tail, tail)
 
 
+@inlined
+def _copy_blocks(
+    target: Side, source: Side, piece_bytes: int, runs: Runs, run: int, share: Share, way: Way
+) -> None:
+    """Copy the blocks of one run where pieces do not join, all pieces of a block together."""
+    for step in range(runs.lengths[run]):
+        to, frm = runs.targets[run] + step, runs.sources[run] + step
+        for piece in range(share.first_piece, share.last_piece):
+            _copy(
+                _address(target, piece, to, way.scratch, piece_bytes),
+                _address(source, piece, frm, way.scratch, piece_bytes),
+                piece_bytes,
+                way.stream and runs.levels[run] == 0,
+            )
+
+
 @entry
 def copy_runs(
-    target: Side,
-    source: Side,
-    piece_bytes: int,
-    runs: Runs,
-    first_run: int,
-    last_run: int,
-    first_piece: int,
-    last_piece: int,
-    scratch: int,
-    stream: bool,
+    target: Side, source: Side, piece_bytes: int, runs: Runs, share: Share, way: Way
 ) -> None:
-    """Copy runs `[first_run, last_run)` of the pieces `[first_piece, last_piece)`.
+    """Copy a share of the runs and pieces.
 
     Each piece is copied in the order of the runs, so what a run reads may be what a later one
     overwrites; the two ends of one run do not overlap. Releases the GIL.
-
-    With `stream`, what nobody has just read is written past the caches; what the run before has
-    read is in the cache and costs less there.
     """
     if target.stride == piece_bytes and source.stride == piece_bytes:
-        for piece in range(first_piece, last_piece):
-            for run in range(first_run, last_run):
+        for piece in range(share.first_piece, share.last_piece):
+            for run in range(share.first_run, share.last_run):
                 _copy(
-                    _address(target, piece, runs.targets[run], scratch, piece_bytes),
-                    _address(source, piece, runs.sources[run], scratch, piece_bytes),
+                    _address(target, piece, runs.targets[run], way.scratch, piece_bytes),
+                    _address(source, piece, runs.sources[run], way.scratch, piece_bytes),
                     runs.lengths[run] * piece_bytes,
-                    stream and runs.levels[run] == 0,
+                    way.stream and runs.levels[run] == 0,
                 )
+    elif way.by_piece:
+        for piece in range(share.first_piece, share.last_piece):
+            one = Share(share.first_run, share.last_run, piece, piece + 1)
+            for run in range(share.first_run, share.last_run):
+                _copy_blocks(target, source, piece_bytes, runs, run, one, way)
     else:
-        for run in range(first_run, last_run):
-            for step in range(runs.lengths[run]):
-                to, frm = runs.targets[run] + step, runs.sources[run] + step
-                for piece in range(first_piece, last_piece):
-                    _copy(
-                        _address(target, piece, to, scratch, piece_bytes),
-                        _address(source, piece, frm, scratch, piece_bytes),
-                        piece_bytes,
-                        stream and runs.levels[run] == 0,
-                    )
-    if stream:
+        for run in range(share.first_run, share.last_run):
+            _copy_blocks(target, source, piece_bytes, runs, run, share, way)
+    if way.stream:
         fence()
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kvatlas.errors import InputError
 from kvatlas.storage import threads
-from kvatlas.storage._copy_kernel import SCRATCH, Side, copy_runs, side, zero_runs
+from kvatlas.storage._copy_kernel import SCRATCH, Share, Side, Way, copy_runs, side, zero_runs
 from kvatlas.storage.layouts import Placed, common_pieces, piece_offsets
 from kvatlas.storage.moves import Ids, Moves, by_source, ordered_runs, runs
 from kvatlas.units import format_bytes
@@ -26,7 +26,7 @@ STREAM_FROM_BYTES = 8 * 2**20
 THREADS_FROM_BYTES = 2**20
 """From here on copies are shared out: waking a thread takes some 20 us."""
 _RUNS_PER_THREAD = 4
-_KEYS_AND_VALUES = ("layer", "kv", "block", "slot", "head", "dim")
+MOST_CHAINED_BYTES, LEAST_CHAINED_BYTES = 2**16, 2**12
 
 Bytes = NDArray[np.uint8]
 
@@ -58,25 +58,35 @@ class HostMemory:
         if moves.independent:
             self.copy(moves.sources, moves.targets)
             return 0
-        placed = self.placed
-        size = placed.shape.bytes_per_block
-        # Chains are carried out in order, so the work is cut along pieces and never along runs.
-        where = _side(self.bytes, placed, placed.planes)
-        if len(where.offsets) < threads.num_threads():
-            halves = Placed(placed.shape, 1, _KEYS_AND_VALUES)
-            where = _side(self.bytes, placed, common_pieces(placed, halves))
-        pieces = len(where.offsets)
+        where, piece_bytes = self._chained()
+        size = self.placed.shape.bytes_per_block
         todo = ordered_runs(moves)
         total = int(todo.lengths.sum()) * size
         scratch = np.empty(size, np.uint8)
-        address, stream = scratch.ctypes.data, total >= STREAM_FROM_BYTES
+        way = Way(total >= STREAM_FROM_BYTES, True, scratch.ctypes.data)
 
         def work(first: int, last: int) -> None:
-            last_run = len(todo.lengths)
-            copy_runs(where, where, size // pieces, todo, 0, last_run, first, last, address, stream)
+            part = Share(0, len(todo.lengths), first, last)
+            copy_runs(where, where, piece_bytes, todo, part, way)
 
-        share(work, pieces, total)
+        share(work, len(where.offsets), total)
         return int((moves.cycle_targets == SCRATCH).sum()) * size
+
+    def _chained(self) -> tuple[Side, int]:
+        """Return the pieces in which chains of moves are carried out, and the bytes of one.
+
+        A chain goes in order, so its work is cut along pieces and never along runs. Pieces are
+        small, so that what one move reads is still in a core's cache when the next overwrites it.
+        """
+        size = self.placed.shape.bytes_per_block
+        where = _side(self.bytes, self.placed, self.placed.planes)
+        for axes in self.placed.cuts:
+            pieces = len(where.offsets)
+            enough = size // pieces <= MOST_CHAINED_BYTES and pieces >= threads.num_threads()
+            if enough or size // pieces <= LEAST_CHAINED_BYTES:
+                break
+            where = _side(self.bytes, self.placed, axes)
+        return where, size // len(where.offsets)
 
     def zero(self, ids: Ids) -> None:
         """Fill blocks with zeros."""
@@ -113,14 +123,15 @@ def copy_between(
     to, frm = _side(target, target_placed, pieces), _side(source, source_placed, pieces)
     size, count = source_placed.shape.bytes_per_block, len(to.offsets)
     total = len(source_ids) * size
-    stream = total >= STREAM_FROM_BYTES
     parts = threads.num_threads() if total >= THREADS_FROM_BYTES else 1
     # Runs are cut so that they can be shared out evenly.
     most = max(1, -(-len(source_ids) // (_RUNS_PER_THREAD * parts)))
     found = runs(*by_source(source_ids, target_ids), most=most)
 
+    way = Way(total >= STREAM_FROM_BYTES, False, 0)
+
     def work(first: int, last: int) -> None:
-        copy_runs(to, frm, size // count, found, first, last, 0, count, 0, stream)
+        copy_runs(to, frm, size // count, found, Share(first, last, 0, count), way)
 
     if parts == 1:
         work(0, len(found.lengths))

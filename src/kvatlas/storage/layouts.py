@@ -39,31 +39,54 @@ class Layout:
     axes: tuple[str, ...]
 
 
+_BEFORE = "vLLM before the named layouts of RFC 42082"
+_NAMED = "vLLM 0.32, vllm/v1/kv_cache_layout.py: K and V of a head's slot lie side by side (C)"
+
+
+def _named(name: str, summary: str) -> Layout:
+    """Return one of vLLM's layouts, whose letters are its axes: C is keys, then values."""
+    letters = {"L": "layer", "B": "block", "H": "head", "N": "slot"}
+    axes = tuple(letters[letter] for letter in name if letter != "C")
+    return Layout(name, summary, _NAMED, (*axes, "kv", "dim"))
+
+
 _ALL = (
     Layout(
         "block",
         "a tensor per layer, in it a block's keys and then its values, slot by slot (NHD)",
-        "vLLM's Triton and CPU attention: (num_blocks, 2, block_size, num_kv_heads, head_size)",
+        f"{_BEFORE}: Triton, FlashInfer: (num_blocks, 2, block_size, num_kv_heads, head_size)",
         ("layer", "block", "kv", "slot", "head", "dim"),
     ),
     Layout(
         "head",
         "as `block`, but a head's slots lie together (HND)",
-        "vLLM's FlashInfer with VLLM_KV_CACHE_LAYOUT=HND; TensorRT-LLM",
+        f"{_BEFORE}: FlashInfer with VLLM_KV_CACHE_LAYOUT=HND",
         ("layer", "block", "kv", "head", "slot", "dim"),
     ),
     Layout(
         "layer",
         "a plane of keys and a plane of values per layer",
-        "vLLM's FlashAttention: (2, num_blocks, block_size, num_kv_heads, head_size)",
+        f"{_BEFORE}: FlashAttention: (2, num_blocks, block_size, num_kv_heads, head_size); SGLang",
         ("layer", "kv", "block", "slot", "head", "dim"),
     ),
     Layout(
         "cross-layer",
-        "a block's keys and values of all layers in one span",
-        "vLLM's cross-layer blocks for KV connectors",
+        "a block's keys and values of all layers in one span: one copy moves a block",
+        f"{_BEFORE}: cross-layer blocks for KV connectors",
         ("block", "layer", "kv", "slot", "head", "dim"),
     ),
+    Layout(
+        "nano-vllm",
+        "all keys, then all values",
+        "nano-vLLM: (2, num_layers, num_blocks, block_size, num_kv_heads, head_dim)",
+        ("kv", "layer", "block", "slot", "head", "dim"),
+    ),
+    _named("LBNHC", "a tensor per layer, slot by slot; vLLM's default"),
+    _named("LBHNC", "a tensor per layer, in a block head by head"),
+    _named("LHBNC", "a plane per head of a layer"),
+    _named("BLNHC", "a block's layers in one span, slot by slot"),
+    _named("BLHNC", "a block's layers in one span, head by head"),
+    _named("BHLNC", "a block in one span, in it a head's layers together"),
 )
 
 LAYOUTS: Mapping[str, Layout] = {each.name: each for each in _ALL}
@@ -139,6 +162,11 @@ class Placed:
     def planes(self) -> tuple[str, ...]:
         """The axes before `block`."""
         return self.axes[: self.axes.index("block")]
+
+    @cached_property
+    def cuts(self) -> tuple[tuple[str, ...], ...]:
+        """Ways to split a block along axes into ever smaller pieces, each one span."""
+        return tuple((*self.planes, *self.inner[:count]) for count in range(1, len(self.inner)))
 
     @cached_property
     def rows(self) -> Placed:

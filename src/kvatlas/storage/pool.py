@@ -185,9 +185,9 @@ class KVCacheMemoryPool:
     def gather(self, block_ids: IdsLike, out: Any = None) -> Any:
         """Return blocks as the rows of one buffer (n, bytes_per_block) of uint8.
 
-        A row is the block's bytes in the layout's own order (planes first), so it fits every pool
-        of the same shape and order of slots and heads; all layouts but `head` share theirs. With
-        `out`, a C-contiguous buffer of the backend, nothing is allocated. O(bytes).
+        A row is the block's bytes in the layout's own order: that of its axes without `block`,
+        which `block`, `layer` and `cross-layer` share. With `out`, a C-contiguous buffer of the
+        backend, nothing is allocated. O(bytes).
 
         Raises:
             InputError: no such block, an `out` of another shape.
@@ -199,7 +199,7 @@ class KVCacheMemoryPool:
         return out
 
     def scatter(self, block_ids: IdsLike, buffer: Any) -> None:
-        """Fill blocks from the rows of a buffer that `gather` made. O(bytes).
+        """Fill blocks from the rows of a buffer, in the order that `gather` gives them. O(bytes).
 
         Raises:
             InputError: no such block, one twice, a buffer of another shape.

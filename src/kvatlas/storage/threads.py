@@ -52,9 +52,9 @@ def shares(weights_before: Sequence[int], parts: int) -> list[tuple[int, int]]:
     """Cut items into at most `parts` stretches of about equal weight.
 
     Args:
-        weights_before: (items + 1,) the weight before each item and the total, rising from 0.
+        weights_before: (items + 1,) the weight before each item and the total, rising from 0;
+            no item weighs nothing.
     """
-    total, items = weights_before[-1], len(weights_before) - 1
+    total = weights_before[-1]
     cuts = [bisect_left(weights_before, total * part // parts) for part in range(parts + 1)]
-    cuts[-1] = items
     return [(first, last) for first, last in pairwise(cuts) if first < last]

@@ -57,6 +57,7 @@ TIER_INFO = record_dtype(
     found="i8",  # slots that the request at the queue's head would get back
     step_in="i8",  # blocks brought back in this step
     step_out="i8",  # blocks written in this step
+    step_early="i8",  # blocks brought back in this step for requests that still wait
     restored="i8",  # blocks brought back
     written="i8",
     kept="i8",  # blocks that were to be written and were there already

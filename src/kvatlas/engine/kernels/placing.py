@@ -10,16 +10,15 @@ None, and Numba drops the rest when that is its type.
 
 from __future__ import annotations
 
-import math
-
 from kvatlas.engine.kernels.handing import hand_out
 from kvatlas.engine.kernels.state import I32, NONE, NULL_BLOCK, Pool
 from kvatlas.jit import inlined, kernel
-from kvatlas.placement._sorted_kernel import sort_ids
+from kvatlas.placement._codes_kernel import FIRST_FIT, SORTED, WINDOW
+from kvatlas.placement._sorted_kernel import drain, sort_ids
 from kvatlas.placement._spans_kernel import give_span, take_ids, take_span
-from kvatlas.placement._state_kernel import FIRST_FIT, SORTED, WINDOW, Placement
-from kvatlas.placement._window_kernel import choose
-from kvatlas.runs._bit_tree_kernel import put
+from kvatlas.placement._state_kernel import Placement
+from kvatlas.placement._window_kernel import leave_out, window_size
+from kvatlas.runs._bit_tree_kernel import holds, put, take
 
 
 @kernel
@@ -156,28 +155,56 @@ def _unlink(pool: Pool, block: int) -> None:
 
 @kernel
 def _take_window(pool: Pool, placement: Placement, count: int, out: I32, start: int) -> None:
-    """Take `count` blocks near the queue's head in few runs; O(window log window)."""
-    blocks, info = pool.blocks, placement.info
+    """Take `count` blocks near the queue's head in few runs; O(window + runs log runs).
+
+    First those that go on where the block table ends; then the oldest that are not left out.
+    """
+    blocks, chosen = pool.blocks, placement.chosen
+    sentinel = blocks.shape[0] - 1
     follow = NONE
     if start > 0 and out[start - 1] != NULL_BLOCK:
         follow = int(out[start - 1]) + 1
-    block = int(blocks[blocks.shape[0] - 1].next_free)
     if count == 1:
-        # A block at a time there is nothing to choose, but to go on where the table ends.
-        if 0 < follow < blocks.shape[0] - 1 and blocks[follow].ref_count == 0:
-            near = block
-            for _ in range(min(info.follow_blocks, pool.info.free)):
-                if near == follow:
-                    block = follow
-                    break
-                near = int(blocks[near].next_free)
-        out[start] = block
-        _unlink(pool, block)
+        _take_one(pool, placement, follow, out, start)
         return
-    size = min(pool.info.free, math.ceil(info.window_ratio * count))
+    size = min(pool.info.free, window_size(placement, count))
+    block = int(blocks[sentinel].next_free)
     for _ in range(size):
-        put(placement.chosen, block)
+        put(chosen, block)
         block = int(blocks[block].next_free)
-    choose(placement, count, follow, out, start)
-    for i in range(start, start + count):
+    at, stop = start, start + count
+    if follow != NONE and placement.info.follow_blocks > 0:
+        while at < stop and holds(chosen, follow):
+            take(chosen, follow)
+            out[at] = follow
+            at += 1
+            follow += 1
+    leave_out(placement, size - count)
+    rest = at
+    block = int(blocks[sentinel].next_free)
+    while at < stop:
+        if holds(chosen, block):
+            out[at] = block
+            at += 1
+        block = int(blocks[block].next_free)
+    drain(placement)
+    sort_ids(placement, out, rest, stop - rest)
+    for i in range(start, stop):
         _unlink(pool, int(out[i]))
+
+
+@inlined
+def _take_one(pool: Pool, placement: Placement, follow: int, out: I32, start: int) -> None:
+    """Take the head of the queue, or the block `follow` if it is near the head."""
+    blocks = pool.blocks
+    sentinel = blocks.shape[0] - 1
+    block = int(blocks[sentinel].next_free)
+    if 0 < follow < sentinel and blocks[follow].ref_count == 0:
+        near = block
+        for _ in range(min(placement.info.follow_blocks, pool.info.free)):
+            if near == follow:
+                block = follow
+                break
+            near = int(blocks[near].next_free)
+    out[start] = block
+    _unlink(pool, block)

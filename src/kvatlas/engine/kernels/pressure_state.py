@@ -28,6 +28,7 @@ PRESSURE = record_dtype(
     guard="i8",  # `removed` at which the protected blocks move up again
     refreshes="i8",  # lookups made to protect a request's hits
     refreshed_blocks="i8",  # blocks moved to the tail of the free queue
+    prefetched="i8",  # blocks brought from the tier below for who waits
     ahead_blocks="i8",  # pre-allocation: decode blocks ahead at most, 0 = off or no such limit
     ahead_predicted="i8",  # 1: not beyond the predicted end of the output
     allocated_ahead="i8",  # blocks taken before they were needed
@@ -50,3 +51,4 @@ class Pressure(NamedTuple):
     watched: NDArray[np.int64]  # (P,) rows that were protected last, NONE = nobody
     wanted: NDArray[np.int64]  # (P,) working space
     lengths: Records  # (LENGTH_BUCKETS,) LENGTH
+    fetched: NDArray[np.int32]  # (W,) working space; (1,) without a tier

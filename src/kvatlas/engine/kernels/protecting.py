@@ -1,12 +1,14 @@
 """Protection for who waits: what the first waiting requests would hit is kept from eviction.
 
 Owns: when their hits move to the tail of the free queue, as if just used. Leaves to others: the
-lookup (`lookup`), the queue's order otherwise (`pool`). Nobody owns a block because of this: when
+lookup (`lookup`), the queue's order otherwise (`pool`),
+what comes from a tier below (`prefetching`). Nobody owns a block because of this: when
 there is nothing else left, the protected ones are evicted like any other.
 """
 
 from __future__ import annotations
 
+from kvatlas.engine.kernels import prefetching
 from kvatlas.engine.kernels.lookup import find_longest_cache_hit
 from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.engine.kernels.state import I64, NONE, NULL_BLOCK, Engine, Pool
@@ -56,8 +58,11 @@ def _refresh(engine: Engine, pressure: Pressure) -> None:
         for j in range(watched.shape[0]):
             known = known or watched[j] == row
         if again or not known:
-            kept += _move_up(engine, int(row))
+            moved = _move_up(engine, int(row))
             info.refreshes += 1
+            if prefetching.fetch(engine, pressure, engine.pool.tier, int(row), kept + moved) > 0:
+                moved = _move_up(engine, int(row))
+            kept += moved
     info.refreshed_blocks += kept
     for i in range(wanted.shape[0]):
         watched[i] = wanted[i]

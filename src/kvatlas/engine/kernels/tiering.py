@@ -112,6 +112,28 @@ def _adopt(engine: Engine, tier: Tier, slot: int, first: int) -> None:
     info.found = 0
 
 
+@kernel
+def pin_early(tier: Tier) -> None:
+    """Keep what was found from being evicted by what its own blocks evict; nobody is admitted."""
+    for i in range(tier.info.found):
+        store_.tell_used(tier.store, tier.store.eviction, int(tier.found[i]))
+        store_.pin(tier.store, int(tier.found[i]))
+
+
+@kernel
+def came_early(tier: Tier, blocks: I32) -> None:
+    """What was found has been brought into `blocks` before anybody is admitted; O(found)."""
+    info = tier.info
+    count = int(info.found)
+    for i in range(count):
+        _move(tier, IN, int(blocks[i]), int(tier.found[i]))
+    for i in range(count - 1, -1, -1):
+        store_.unpin(tier.store, int(tier.found[i]))
+    info.restored += count
+    info.step_early += count
+    info.found = 0
+
+
 @inlined
 def cached(pool: Pool, tier: Tier | None, table: I32, at: int) -> None:
     """The block `table[at]` has just been cached: note what it hangs from for a policy."""
@@ -241,11 +263,16 @@ def _move(tier: Tier, direction: int, block: int, slot: int) -> None:
 
 @inlined
 def lengthened(tier: Tier | None, duration_ms: float) -> float:
-    """Return how long a step takes with what moved in it; both directions at once, none hidden."""
+    """Return how long a step takes with what moved in it; both directions at once, none hidden.
+
+    What came before its request was admitted moves while the step computes.
+    """
     if tier is None:
         return duration_ms
     info = tier.info
     moving_ms = max(info.step_in, info.step_out) * info.ms_per_block
+    moving_ms += max(0.0, info.step_early * info.ms_per_block - duration_ms)
+    info.step_early = 0
     info.step_in = 0
     info.step_out = 0
     info.moving_ms += moving_ms

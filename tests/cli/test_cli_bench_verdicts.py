@@ -1,0 +1,62 @@
+"""`kvatlas bench verdicts`: table, JSON, bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command import kvatlas
+
+from kvatlas.plan.small_policies import SMALL_POLICIES
+
+SMALL = ("bench", "verdicts", "conversation", "--limit", 120, "--max-num-seqs", 24)
+
+
+def test_the_table_marks_what_gains_nothing() -> None:
+    done = kvatlas(*SMALL)
+    assert done.code == 0
+    assert "120 requests" in done.out
+    assert max(len(line) for line in done.out.splitlines()) <= 80
+    for name in ("off", *SMALL_POLICIES):
+        assert name in done.out
+    assert "no gain" in done.out
+    assert "0.1 points of hit rate" in done.out
+
+
+def test_the_json_holds_every_figure_and_is_documented() -> None:
+    document = kvatlas(*SMALL, "--policies", "lazy-free,admit-by-growth", "--json", "-").json
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "pressure.md"
+    text = guide.read_text(encoding="utf-8")
+    assert document["schema"] == 1
+    assert not document["partial"]
+    (trace,) = document["traces"]
+    assert list(trace["policies"]) == ["lazy-free", "admit-by-growth"]
+    assert trace["num_blocks"] < trace["peak_blocks"]
+    for part in (document, trace, trace["off"], trace["policies"]["lazy-free"]):
+        for key in part:
+            assert f"`{key}`" in text, key
+    assert trace["off"]["acted"] == 0 < trace["policies"]["lazy-free"]["acted"]
+    assert document["config"]["share"] == 0.5
+
+
+def test_blocks_are_as_asked_for() -> None:
+    document = kvatlas(*SMALL, "--blocks", 700, "--policies", "blocks-ahead", "--json", "-").json
+    assert document["traces"][0]["num_blocks"] == 700
+    assert document["traces"][0]["peak_blocks"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (("--policies", "hope"), "--policies: unknown policy"),
+        (("--policies", ","), "--policies: no policy"),
+        (("--share", "0"), "--share: a share of the peak demand"),
+        (("--blocks", "1"), "--blocks: must be 2"),
+        (("--limit", "0"), "limit"),
+    ],
+)
+def test_bad_input_is_one_line(flags: tuple[str, ...], line: str) -> None:
+    done = kvatlas("bench", "verdicts", "conversation", *flags)
+    assert done.code == 2
+    assert line in done.err
+    assert len(done.err.strip().splitlines()) == 1
