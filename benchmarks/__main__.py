@@ -16,11 +16,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import show, show_arena, show_copies, show_curves, show_recorder
+from benchmarks import show, show_arena, show_copies, show_curves, show_hands, show_recorder
 from benchmarks.arena import courses, needs, operations
 from benchmarks.copies import copies
 from benchmarks.curves import at_scale, curves, over_prefixes
+from benchmarks.defrag import on_trace
 from benchmarks.eyes import listening, over_snapshots
+from benchmarks.hybrid import divisions
 from benchmarks.machine import describe_machine
 from benchmarks.memory import bytes_per_block
 from benchmarks.policy_goal import goal, workloads
@@ -44,7 +46,7 @@ PARTS = (
     "arena",
     "startup",
 )
-ON_REQUEST = ("policies", "recorder")
+ON_REQUEST = ("policies", "recorder", "defrag", "hybrid")
 """Parts that take minutes: measured when they are named."""
 ONE_AT_A_TIME_BLOCKS = 96_001
 _WIDTH = 110
@@ -179,6 +181,15 @@ def _measure(part: str, settings: argparse.Namespace, trace: Trace) -> tuple[Any
     if part == "policies":
         goals = [each for found in workloads() for each in goal(*found)]
         return goals, [show_curves.goal_table(goals)]
+    if part == "defrag":
+        looked = {
+            arrivals: on_trace(trace.workload, settings.pools[-1], arrivals)
+            for arrivals in ("backlog", "timed")
+        }
+        return looked, [show_hands.moments_table(name, found) for name, found in looked.items()]
+    if part == "hybrid":
+        divided = divisions(trace)
+        return divided, [show_hands.divisions_table(divided)]
     if part == "recorder":
         costs = [
             recorder_cost(trace, num_blocks, limit=settings.limit, vllm_python=settings.vllm_python)
