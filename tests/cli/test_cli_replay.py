@@ -25,7 +25,8 @@ CONTRACT_FLAGS = set(
     --step-ms-per-ktok --limit --checksum --json --html --events --format --seed --block-like-vllm
     --sort --last-block --tokens-per-id --identity-tokens --eviction --placement
     --lazy-free-steps --protect-waiting --preallocate-blocks --preallocate-predicted
-    --no-preallocate-predicted --admission-growth
+    --no-preallocate-predicted --admission-growth --host-memory --host-blocks --host-policy
+    --host-write-back --host-bandwidth --host-block-bytes --swap
     """.split()  # noqa: SIM905
 )
 DECISIONS = [

@@ -196,7 +196,7 @@ def try_policies(
 ) -> TraceVerdicts:
     """Replay `workload` without and with each policy; one replay each.
 
-    `on_progress` is called between slices with the policy under way and the requests finished; what
+    `on_progress` is called before each and between slices with the policy under way and the requests finished; what
     it raises ends the whole. Raises: InputError for an unknown policy.
     """
     asked = list(SMALL_POLICIES) if names is None else list(dict.fromkeys(names))
@@ -277,6 +277,7 @@ _ACTED = ("lazy_kept", "refreshed_blocks", "allocated_ahead", "held_back")
 def _trial(
     name: str, workload: Workload, config: EngineConfig, drive: DriveConfig, on_progress: Progress
 ) -> PolicyTrial:
+    on_progress(name, 0)
     replay = Replay(workload, _placed(config, workload), drive)
     for _ in replay.slices(max_steps=_SLICE_STEPS):
         on_progress(name, replay.requests_finished)
