@@ -35,7 +35,7 @@ def run(**changes: Any) -> tuple[ReplayResult, Replay]:
 
 
 def test_what_was_prefetched_is_found_on_the_device() -> None:
-    """GIVEN a host tier WHEN who waits is served early THEN as much is hit, with less waiting."""
+    """GIVEN a host tier WHEN blocks come early THEN as much is hit, their way mostly hidden."""
     late, _ = run(host_bandwidth=20e9)
     early, replay = run(host_bandwidth=20e9, protect_waiting=8)
     assert early.sums["pressure_prefetched"] > 0
@@ -43,9 +43,10 @@ def test_what_was_prefetched_is_found_on_the_device() -> None:
     # Blocks that came before the admission are the device's own hits there.
     assert early.sums["restored"] < late.sums["restored"]
     assert float(early.decisions["hit_rate"]) > float(late.decisions["hit_rate"]) - 0.01
-    # Moving them is hidden behind the steps that compute meanwhile.
-    assert early.sums["host_moving_ms"] < late.sums["host_moving_ms"]
-    assert replay.engine.pressure is not None
+    # Most of their way is hidden behind the steps that compute meanwhile.
+    shown_ms = early.sums["host_moving_ms"] - late.sums["host_moving_ms"]
+    way_ms = early.sums["pressure_prefetched"] * replay.config.host_ms_per_block
+    assert shown_ms < 0.5 * way_ms
 
 
 def test_without_a_tier_nothing_is_fetched() -> None:

@@ -196,8 +196,8 @@ def try_policies(
 ) -> TraceVerdicts:
     """Replay `workload` without and with each policy; one replay each.
 
-    `on_progress` is called before each and between slices with the policy under way and the requests finished; what
-    it raises ends the whole. Raises: InputError for an unknown policy.
+    `on_progress` is called before each and between slices with the policy under way and the
+    requests finished; what it raises ends the whole. Raises: InputError for an unknown policy.
     """
     asked = list(SMALL_POLICIES) if names is None else list(dict.fromkeys(names))
     for name in asked:
