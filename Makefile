@@ -27,7 +27,7 @@ torch_version := 2.13.0
 
 report := kvatlas-report/index.html
 
-.PHONY: help demo test warm warm-reports lint test-vllm bench bench-peers figures docs format picture clean python
+.PHONY: help demo test warm warm-reports lint test-variants test-vllm bench bench-peers figures docs format picture clean python
 help:
 	@echo "make demo         replay the built-in workload and write $(report)"
 	@echo "make test         ruff, mypy, import-linter, docs, pytest"
@@ -97,11 +97,15 @@ warm-reports: $(tested)
 
 test: $(tested)
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync lint warm warm-reports
-	$(venv)/bin/pytest --numprocesses auto --dist loadfile
+	$(venv)/bin/pytest --numprocesses auto --dist loadfile -m "not variants"
+
+test-variants: $(tested)
+	$(venv)/bin/pytest --numprocesses auto --dist loadfile -m variants
 
 test-vllm: $(vllm_installed)
 	@echo "comparing with the real vLLM $(vllm_version)"
 	$(vllm_venv)/bin/pytest -m vllm tests/vllm tests/storage tests/llama tests/live
+	@$(MAKE) --no-print-directory test-variants
 	KVATLAS_FUZZ_FILES=10000 $(vllm_venv)/bin/pytest tests/live_parts/test_fuzz.py
 
 bench: $(tested)

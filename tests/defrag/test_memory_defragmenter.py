@@ -45,7 +45,9 @@ def requests_of(rng: random.Random, count: int) -> list[Request]:
     ]
 
 
-@pytest.mark.parametrize("policy", ["lru", "lfu", "s3-fifo"])
+@pytest.mark.parametrize(
+    "policy", ["lru", *(pytest.param(p, marks=pytest.mark.variants) for p in ("lfu", "s3-fifo"))]
+)
 @pytest.mark.parametrize("layout", ["block", "cross-layer"])
 @settings(max_examples=max(3, EXAMPLES // 4), deadline=None)
 @given(

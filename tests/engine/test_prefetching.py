@@ -49,13 +49,24 @@ def test_what_was_prefetched_is_found_on_the_device() -> None:
     assert shown_ms < 0.5 * way_ms
 
 
+def test_who_gives_back_late_writes_as_much() -> None:
+    """GIVEN write-back on free WHEN blocks come back some steps later THEN none goes unwritten."""
+    eager, _ = run(host_write_back="free", protect_waiting=1)
+    lazy, _ = run(host_write_back="free", protect_waiting=1, lazy_free_steps=4)
+    assert lazy.sums["pressure_lazy_kept"] == COUNT
+    assert eager.sums["host_written"] > COUNT
+    assert lazy.sums["host_written"] > 0.9 * eager.sums["host_written"]
+
+
 def test_without_a_tier_nothing_is_fetched() -> None:
     result, _ = run(host_blocks=0, host_block_bytes=0, protect_waiting=8)
     assert result.sums["pressure_prefetched"] == 0
     assert result.sums["pressure_refreshed_blocks"] > 0
 
 
-@pytest.mark.parametrize("policy", ["lru", "fifo", "s3-fifo"])
+@pytest.mark.parametrize(
+    "policy", ["lru", *(pytest.param(p, marks=pytest.mark.variants) for p in ("fifo", "s3-fifo"))]
+)
 @pytest.mark.parametrize("write_back", ["evict", "free"])
 def test_events_and_books_hold(policy: str, write_back: str) -> None:
     """GIVEN prefetches WHEN recorded THEN the pool rebuilt from the events is the engine's."""

@@ -13,6 +13,7 @@ from random import Random
 import pytest
 
 from kvatlas.engine import EngineConfig, Request, Scheduler, SchedulerOutput
+from kvatlas.errors import InputError
 from kvatlas.eviction import POLICIES
 
 Slot = tuple[int, int]
@@ -28,6 +29,7 @@ class Shadow:
     def __init__(self, config: EngineConfig) -> None:
         self.config, self.scheduler = config, Scheduler(config, secret=b"s")
         self.memory: dict[Slot, tuple[int, ...]] = {}
+        self.host: dict[int, list[tuple[int, ...] | None]] = {}
         self.live: dict[str, Request] = {}
         self.wrong: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -55,6 +57,7 @@ class Shadow:
             self.counts["preemptions"] += len(output.preempted)
             self.counts["hits"] += sum(output.num_computed_tokens.values())
         output, spans = self._ahead.pop(0)
+        self._move(output)
         for request, start, end in spans:
             for at in range(start, min(end, request.num_tokens)):
                 self.memory[self._slot(output, request, at)] = self._prefix(request, at)
@@ -66,6 +69,18 @@ class Shadow:
         for request in self.scheduler.update_from_output(output, sampled):
             self.live.pop(request.request_id, None)
             self.counts["finished"] += 1
+
+    def _move(self, output: SchedulerOutput) -> None:
+        """Carry out what the host tier asks for, in its order."""
+        offsets = range(self.config.block_size)
+        for back, block, slot in output.moves.tolist():
+            self.counts["brought back" if back else "written"] += 1
+            if back:
+                for at, prefix in zip(offsets, self.host[slot], strict=True):
+                    if prefix is not None:
+                        self.memory[block, at] = prefix
+            else:
+                self.host[slot] = [self.memory.get((block, at)) for at in offsets]
 
     def _slot(self, output: SchedulerOutput, request: Request, at: int) -> Slot:
         table = output.block_tables[request.request_id][0]
@@ -128,6 +143,46 @@ def test_every_read_finds_what_was_written(seed: int) -> None:
         counts += shadow.counts
     assert counts["preemptions"] > 20
     assert counts["hits"] > 500
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("seed", range(4))
+def test_every_read_finds_what_was_written_with_everything_on(seed: int) -> None:
+    # GIVEN a host tier, a placement and the policies under pressure WHEN served THEN the same holds
+    counts: Counter[str] = Counter()
+    for number in range(25):
+        rng = Random(100 * seed + number)
+        block_size = rng.choice([1, 2, 4, 8])
+        least = 94 // block_size + 2
+        config = EngineConfig(
+            num_blocks=rng.randrange(least, 2 * least),
+            block_size=block_size,
+            max_num_seqs=rng.randrange(2, 9),
+            max_num_batched_tokens=rng.choice([5, 12, 64]),
+            max_model_len=128,
+            long_prefill_token_threshold=rng.choice([0, 6]),
+            scheduler_reserve_full_isl=rng.random() < 0.3,
+            policy=rng.choice(["fcfs", "priority"]),
+            async_scheduling=rng.random() < 0.3,
+            forget_uncomputed=True,
+            host_blocks=rng.choice([3, 20, 300]),
+            host_write_back=rng.choice(["evict", "free", "preempt"]),
+            swap=rng.choice(["always", "auto", "never"]),
+            placement=rng.choice(["sorted", "window:3", "first-fit", "best-fit", "buddy"]),
+            lazy_free_steps=rng.choice([0, 3, 20]),
+            protect_waiting=rng.choice([1, 5]),
+            preallocate_blocks=rng.choice([0, 2]),
+            admission_growth=rng.choice([0.0, 0.5]),
+        )
+        shadow = random_run(rng, config, 12)
+        assert shadow.wrong == [], config
+        counts += shadow.counts
+    assert min(counts[what] for what in ("preemptions", "hits", "written", "brought back")) > 5
+
+
+def test_a_tier_is_not_given_what_nobody_computed() -> None:
+    with pytest.raises(InputError, match="forget_uncomputed"):
+        Scheduler(EngineConfig(num_blocks=40, policy="priority", host_blocks=10))
 
 
 def loses_its_turn(*, forget_uncomputed: bool) -> Shadow:

@@ -81,7 +81,10 @@ class NaiveDevice:
         return on_device, len(found)
 
 
-@pytest.mark.parametrize("policy", MODELLED)
+@pytest.mark.parametrize(
+    "policy",
+    [p if p == "lru" else pytest.param(p, marks=pytest.mark.variants) for p in MODELLED],
+)
 @pytest.mark.parametrize("write_back", ["evict", "free"])
 def test_one_request_at_a_time(policy: str, write_back: Any) -> None:
     """GIVEN prompts that share WHEN served alone THEN hits, moves and contents are the model's."""
@@ -123,8 +126,8 @@ def _tight(**changes: Any) -> EngineConfig:
         {"policy": "priority"},
         {"host_write_back": "free"},
         {"host_write_back": "preempt", "swap": "always"},
-        {"eviction_policy": "lfu"},
-        {"host_policy": "one-hit-first"},
+        pytest.param({"eviction_policy": "lfu"}, marks=pytest.mark.variants),
+        pytest.param({"host_policy": "one-hit-first"}, marks=pytest.mark.variants),
         {"max_num_batched_tokens": 512},
     ],
     ids=str,

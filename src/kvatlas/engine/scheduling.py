@@ -77,6 +77,13 @@ class Scheduler:
     def __init__(
         self, config: EngineConfig, *, max_num_requests: int = 4096, secret: bytes | None = None
     ) -> None:
+        if config.host_blocks and config.policy == "priority" and not config.forget_uncomputed:
+            raise InputError(
+                "with priorities vLLM caches blocks that nobody computes, and a tier keeps them",
+                field="forget_uncomputed",
+                value=False,
+                remedy="set it beside host_blocks",
+            )
         self.config = config
         self._rows = Rows(config, max_num_requests, secret)
         self._engine = self._rows.engine

@@ -311,6 +311,13 @@ class EngineConfig:
                 value=self.admission_growth,
                 remedy="give a number from 0 (off) to 1",
             )
+        if self.protect_waiting and placement_policy(self.placement, self.eviction_policy).any_free:
+            raise InputError(
+                "protects by the order of the free queue, which this placement does not look at",
+                field="protect_waiting",
+                value=self.protect_waiting,
+                remedy="use it with a placement that takes empty blocks first",
+            )
         if self.protect_waiting and self.eviction_policy != "lru":
             raise InputError(
                 "protects by the order of the free queue, which another eviction policy overrules",

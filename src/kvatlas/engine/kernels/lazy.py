@@ -9,7 +9,7 @@ Without policies (`Engine.pressure` is None) none of this exists in compiled cod
 
 from __future__ import annotations
 
-from kvatlas.engine.kernels import evicting
+from kvatlas.engine.kernels import evicting, tiering
 from kvatlas.engine.kernels import pool as pool_
 from kvatlas.engine.kernels.pressure_state import Pressure
 from kvatlas.engine.kernels.state import NONE, Engine
@@ -36,6 +36,8 @@ def _kept(engine: Engine, pressure: Pressure, row: int) -> bool:
         _give_back_oldest(engine, pressure)
         info.lazy_hurried += 1
     evicting.request_ends(engine, engine.pool.eviction, row)
+    # A tier below may write what it gives back: now, while it is known whose it is.
+    tiering.given_back(engine, engine.pool.tier, row, slot)
     place = pressure.limbo[(info.limbo_head + info.limbo_count) % size]
     place.slot = slot
     place.due = info.step + info.lazy_steps

@@ -4,7 +4,8 @@ Owns: bringing those blocks onto the device before the request is admitted. Leav
 (`protecting`), what the tier has (`tiering`), how long it takes beside a step (`tiering`).
 
 The blocks become cached content that nobody owns, and are hit at the admission like any other. They
-take the room of what would be evicted next, never of what is protected.
+take the room of what would be evicted next: never of what is protected, which is evicted last,
+unless a placement that looks further down the queue (`window`) reaches that far.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ def _fetch(engine: Engine, pressure: Pressure, tier: Tier, row: int, kept: int) 
     # For the events nobody's table holds these blocks: each row lists them.
     log.request, log.group, log.computed = NONE, 0, NONE
     log.cause, log.free_cause = schema.BY_PREFILL, schema.BY_RELEASED
-    tiering.pin_early(tier)
-    pool_.get_new_blocks(pool, count, blocks, 0)
     block_size = int(engine.groups[0].block_size)
     first = hit // block_size
     before = NONE
     if first > 0:
         before = int(pool.blocks[engine.hits[0, first - 1]].key)
+    tiering.pin_found(tier)
+    pool_.get_new_blocks(pool, count, blocks, 0)
     for start in range(0, count, _PIECE):
         piece = min(_PIECE, count - start)
         fill_keys(engine, row, block_size, first + start, piece)

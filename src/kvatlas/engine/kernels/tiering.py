@@ -82,9 +82,7 @@ def pin(tier: Tier | None) -> None:
     if tier is None:
         return
     store_.tell_request(tier.store, tier.store.eviction)
-    for i in range(tier.info.found):
-        store_.tell_used(tier.store, tier.store.eviction, int(tier.found[i]))
-        store_.pin(tier.store, int(tier.found[i]))
+    pin_found(tier)
 
 
 @inlined
@@ -98,23 +96,16 @@ def adopt(engine: Engine, tier: Tier | None, slot: int, first: int) -> None:
 
 @kernel
 def _adopt(engine: Engine, tier: Tier, slot: int, first: int) -> None:
-    info, table = tier.info, engine.table[0, slot]
-    count = int(info.found)
+    table, count = engine.table[0, slot], int(tier.info.found)
     if engine.pool.log.info.on != 0:
         recording.swapped_in(engine.pool, table, first, first + count)
-    for i in range(count):
-        _move(tier, IN, int(table[first + i]), int(tier.found[i]))
-    # The deepest first, as blocks are given back: of one path the beginning is the youngest.
-    for i in range(count - 1, -1, -1):
-        store_.unpin(tier.store, int(tier.found[i]))
-    info.restored += count
-    info.step_in += count
-    info.found = 0
+    _bring(tier, table, first)
+    tier.info.step_in += count
 
 
 @kernel
-def pin_early(tier: Tier) -> None:
-    """Keep what was found from being evicted by what its own blocks evict; nobody is admitted."""
+def pin_found(tier: Tier) -> None:
+    """Keep what was found from being evicted by what its own blocks evict; O(found)."""
     for i in range(tier.info.found):
         store_.tell_used(tier.store, tier.store.eviction, int(tier.found[i]))
         store_.pin(tier.store, int(tier.found[i]))
@@ -123,14 +114,22 @@ def pin_early(tier: Tier) -> None:
 @kernel
 def came_early(tier: Tier, blocks: I32) -> None:
     """What was found has been brought into `blocks` before anybody is admitted; O(found)."""
+    count = int(tier.info.found)
+    _bring(tier, blocks, 0)
+    tier.info.step_early += count
+
+
+@kernel
+def _bring(tier: Tier, blocks: I32, first: int) -> None:
+    """List the moves of what was found into `blocks[first:]`, and let it go."""
     info = tier.info
     count = int(info.found)
     for i in range(count):
-        _move(tier, IN, int(blocks[i]), int(tier.found[i]))
+        _move(tier, IN, int(blocks[first + i]), int(tier.found[i]))
+    # The deepest first, as blocks are given back: of one path the beginning is the youngest.
     for i in range(count - 1, -1, -1):
         store_.unpin(tier.store, int(tier.found[i]))
     info.restored += count
-    info.step_early += count
     info.found = 0
 
 
