@@ -343,9 +343,12 @@ def test_a_bad_setting_is_one_line(field: str, value: float) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_protection_needs_the_queues_order() -> None:
-    with pytest.raises(InputError, match="another eviction policy overrules"):
-        EngineConfig(num_blocks=100, protect_waiting=2, eviction_policy="lfu")
+@pytest.mark.parametrize(
+    "changes", [{"eviction_policy": "lfu"}, {"placement": "best-fit-any"}], ids=str
+)
+def test_protection_needs_the_queues_order(changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="protect_waiting"):
+        EngineConfig(num_blocks=10, protect_waiting=2, **changes)
 
 
 def test_a_manager_alone_has_no_scheduler() -> None:
