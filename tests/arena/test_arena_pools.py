@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,4 +249,26 @@ def test_tensors_serve_as_memory() -> None:
     with pytest.raises(InputError, match="contiguous"):
         GPUMemoryPool(buffer=torch.zeros(8, 8)[:, ::2])
     assert GPUMemoryPool(1 << 16, device="cpu").device == "cpu"
+    pool.check()
+
+
+def test_what_is_no_number_is_refused_in_one_line() -> None:
+    pool: Any = GPUMemoryPool(1 << 16)
+    for call in (
+        lambda: pool.allocate(1.5),
+        lambda: pool.allocate(None),
+        lambda: pool.allocate(16, alignment=2.0),
+        lambda: pool.allocate(16, alignment=1.0),
+        lambda: pool.allocate_many([16], alignment=2.0),
+        lambda: pool.free(None),
+        lambda: pool.free(3),
+        lambda: GPUMemoryPool(1 << 16, granule=256.0),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    assert pool.statistics().live == 0
+    held = pool.allocate(np.int64(100), alignment=np.int64(512))
+    assert held.address % 512 == 0
+    pool.free(held)
     pool.check()

@@ -16,6 +16,7 @@ from kvatlas.pressure.hybrid import (
     Prices,
     Tuning,
 )
+from kvatlas.pressure.hybrid.block_tiers import BlockTiers
 from kvatlas.storage import KVCacheMemoryPool
 
 BLOCK = 1024
@@ -297,3 +298,21 @@ def test_what_cannot_be_is_refused_in_a_line() -> None:
             call()
         assert "\n" not in str(caught.value)
     allocator.check()
+
+
+def test_an_admission_looks_at_no_more_of_the_queue_than_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """GIVEN a long free queue WHEN a request comes THEN nobody walks all of it."""
+    tiers = BlockTiers(most_device=50, most_host=5, device_limit=50, host_limit=5)
+    for document in range(12):
+        request = tiers.admit(path(document, 4))
+        assert request is not None
+        tiers.release(request)
+    queue = tiers.pool.get_all_free_blocks()
+    assert tiers._next_victims(50) == queue
+    monkeypatch.setattr(tiers.pool, "get_all_free_blocks", None)
+    request = tiers.admit(path(99, 4))
+    assert request is not None
+    assert request.block_ids == queue[:4]
+    tiers.check()

@@ -67,6 +67,9 @@ class PlainSwap:
         for key, block in zip(keys, block_ids, strict=True):
             self.storage.scatter([block], self.kept[key])
 
+    def clear(self) -> None:
+        self.kept.clear()
+
 
 class Engine:
     """A loop around the ladder: one step at a time, with every byte looked at."""

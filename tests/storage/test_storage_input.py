@@ -142,3 +142,17 @@ def test_a_read_only_buffer_is_read_but_not_written() -> None:
     rows.flags.writeable = False
     pool.scatter([1], rows)
     assert "read-only" in refused(pool, lambda pool: pool.gather([1], out=rows))
+
+
+def test_sizes_may_be_numpy_integers() -> None:
+    pool = KVCacheMemoryPool(np.int64(4), **{**SHAPE, "head_size": np.int32(3)})  # type: ignore[arg-type]
+    assert type(pool.bytes_per_block) is int
+    assert pool.total_bytes == KVCacheMemoryPool(4, **SHAPE).total_bytes
+    assert pool.key(np.int64(1)).shape == (4, 4, 2, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layer", [1.0, True, None, "0", 2, -1])
+def test_bad_layers(layer: Any) -> None:
+    for view in (KVCacheMemoryPool(4, **SHAPE).key, KVCacheMemoryPool(4, **SHAPE).value):
+        with pytest.raises(InputError, match="no such layer"):
+            view(layer)

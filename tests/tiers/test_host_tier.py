@@ -69,6 +69,8 @@ class Both:
         self.ours.release(slots)
         for key in reversed(keys):
             self.naive.release(key)
+        while len(self.naive.held) > self.naive.capacity and self.naive.evict():
+            pass
 
     def discard(self, rng: random.Random) -> None:
         held = [key for key, one in self.naive.held.items() if one.pins == 0]
@@ -102,7 +104,7 @@ class Both:
         while len(self.naive.held) > size and self.naive.evict():
             pass
         assert self.ours.resize(size) == len(self.naive.held)
-        self.naive.capacity = max(size, len(self.naive.held))
+        self.naive.capacity = size
 
     def compare(self) -> None:
         self.ours.check()
@@ -197,8 +199,17 @@ def test_refuses_bad_input() -> None:
         tier.reserve([1, 1])
     with pytest.raises(InputError, match="2\\*\\*62"):
         tier.reserve([-1])
-    with pytest.raises(InputError, match="whole numbers"):
-        tier.lookup(["x"])
+    for bad in (["x"], [1.5], [True], [2**70], np.array([3.0])):
+        with pytest.raises(InputError, match="whole numbers"):
+            tier.lookup(bad)
+    for column in ([0.5], [True]):
+        with pytest.raises(InputError, match="parents: must be whole numbers"):
+            tier.reserve([1], column)
+    for size in (1.5, True):
+        with pytest.raises(InputError, match="must be a whole number"):
+            HostTier(size)  # type: ignore[arg-type]
+    assert tier.lookup([]) == 0
+    assert HostTier(np.int64(3)).num_slots == 3  # type: ignore[arg-type]
     with pytest.raises(InputError, match="not pinned"):
         tier.release([0])
     with pytest.raises(InputError, match="not pinned"):
@@ -218,3 +229,38 @@ def test_check_sees_damage() -> None:
     tier._store.slots[0].pins = 0
     with pytest.raises(InvariantError, match="pins are miscounted"):
         tier.check()
+
+
+@pytest.mark.parametrize("policy", ["lru", "lfu"])
+def test_a_resize_ends_when_pins_go(policy: str) -> None:
+    """GIVEN pins that forbid a resize WHEN they go THEN so does what they kept."""
+    tier = HostTier(4, policy)
+    slots = tier.reserve([1, 2, 3]).slots
+    assert tier.resize(1) == 3
+    assert tier.stats.capacity == 1
+    tier.check()
+    assert tier.reserve([9]).slots.size == 0
+    tier.release(slots[2:])
+    assert len(tier) == 2
+    tier.release(slots[:2])
+    assert (len(tier), 1 in tier) == (1, True)
+    tier.check()
+
+
+@pytest.mark.parametrize("policy", ["lru", "lfu"])
+def test_forgets_only_what_nobody_pins(policy: str) -> None:
+    tier = HostTier(5, policy)
+    slots = tier.reserve([1, 2, 3]).slots
+    tier.release(slots[1:])
+    tier.resize(4)
+    with pytest.raises(InputError, match="pinned cannot be forgotten"):
+        tier.discard([2, 1])
+    with pytest.raises(InputError, match="contents are pinned"):
+        tier.clear()
+    assert tier.lookup([1, 2, 3]) == 3
+    tier.release(slots[:1])
+    assert tier.clear() == 3
+    assert (len(tier), tier.stats.capacity, tier.stats.inserts) == (0, 4, 3)
+    tier.release(tier.reserve([7, 1]).slots)
+    assert tier.lookup([7, 1, 2]) == 2
+    tier.check()

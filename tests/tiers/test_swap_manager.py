@@ -272,3 +272,68 @@ def test_check_sees_contents_that_nobody_wrote(swap: SwapManager) -> None:
     with pytest.raises(InvariantError, match="ever written"):
         swap.check()
     swap.discard([1])
+
+
+@pytest.mark.parametrize("disk_blocks", [0, 9])
+def test_what_is_held_cannot_be_forgotten(device: KVCacheMemoryPool, disk_blocks: int) -> None:
+    """GIVEN finds on every level WHEN told to forget them THEN it refuses, and they stay."""
+    size = device.bytes_per_block
+    swap = SwapManager(device, host_bytes=2 * size, disk_bytes=disk_blocks * size)
+    for key in range(4):
+        fill(device, key, key)
+        swap.swap_out([key], [key])
+    keys = range(4) if disk_blocks else [2, 3]
+    with swap.held(keys) as found:
+        for key in keys:
+            with pytest.raises(InputError, match="pinned cannot be forgotten"):
+                swap.discard([key])
+        with pytest.raises(InputError, match="contents are held"):
+            swap.clear()
+        swap.load(found, range(10, 10 + len(keys)))
+    digests = device.digest(range(10, 10 + len(keys))).tolist()
+    assert digests == [digest_of(key) for key in keys]
+    assert swap.discard(list(keys)) == len(keys)
+    swap.check()
+    swap.close()
+
+
+def test_clear_forgets_every_level(device: KVCacheMemoryPool) -> None:
+    size = device.bytes_per_block
+    swap = SwapManager(device, host_bytes=2 * size, disk_bytes=9 * size)
+    swap.swap_out([1, 2, 3, 4], range(4))
+    swap.swap_out([5, 6], range(2))
+    assert swap.lookup([5, 6, 1]) == 3
+    swap.clear()
+    assert [swap.lookup([key]) for key in range(1, 7)] == [0] * 6
+    fill(device, 3, 1)
+    swap.swap_out([1], [3])
+    swap.swap_in([1], [9])
+    assert device.digest([9]).tolist() == [digest_of(1)]
+    swap.check()
+    swap.close()
+
+
+def test_every_level_is_let_go(device: KVCacheMemoryPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GIVEN a host level that fails to let go THEN the disk's pins go all the same."""
+    size = device.bytes_per_block
+    swap = SwapManager(device, host_bytes=size, disk_bytes=9 * size)
+    for key in range(2):
+        swap.swap_out([key], [key])
+
+    def broken(slots: Any) -> None:
+        raise InvariantError("broken books")
+
+    monkeypatch.setattr(swap._host.index, "release", broken)
+    with pytest.raises(InvariantError, match="broken books"), swap.held([0, 1]):
+        pass
+    assert swap._disk is not None
+    assert swap._disk.index.stats.pinned == 0
+    swap.close()
+
+
+def test_sizes_may_be_numpy_integers(device: KVCacheMemoryPool) -> None:
+    size = np.int64(2 * device.bytes_per_block)
+    swap = SwapManager(device, host_bytes=size)  # type: ignore[arg-type]
+    assert swap.host.capacity_bytes == size
+    with pytest.raises(InputError, match="not even one block"):
+        SwapManager(device, host_bytes=1e9)  # type: ignore[arg-type]

@@ -113,8 +113,9 @@ class Books:
     def pinned(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Return (N,) what must not move now.
 
-        The null block, blocks of requests whose step's output is not in yet, blocks on their way to
-        or from a tier, and what `in_flight` names.
+        The null block, blocks of requests whose step's output is not in yet, those of finished
+        requests that give them back later (a step may still write there), blocks on their way to or
+        from a tier, and what `in_flight` names.
 
         Raises: InputError when that names a block that is not.
         """
@@ -123,7 +124,8 @@ class Books:
         engine = self.engine
         if engine is not None:
             busy = (engine.requests["in_flight"] > 0) & (engine.requests["slot"] != NONE)
-            for slot in engine.requests["slot"][busy].tolist():
+            slots = engine.requests["slot"][busy].tolist() + self._left_slots(engine)
+            for slot in slots:
                 for table in self._tables(engine, slot):
                     pinned[table] = True
         tier = self.pool.tier
@@ -166,7 +168,11 @@ class Books:
         return [np.array([b for b in ids if b != NULL_BLOCK], np.int64) for ids in held]
 
     def all_tables(self) -> list[I64]:
-        """Return the block tables of all requests that hold any, without null blocks."""
+        """Return the block tables of all requests that hold any, without null blocks.
+
+        Not those of finished requests that give back later: those are `pinned`, so no plan is made
+        for them.
+        """
         engine = self.engine
         if engine is None:
             return []
@@ -202,6 +208,15 @@ class Books:
             check_pool(self.pool)
         else:
             check_engine(engine)
+
+    @staticmethod
+    def _left_slots(engine: Engine) -> list[int]:
+        """Return the taken slots that are no request's any more: their blocks come back later."""
+        left = np.ones(engine.free_slots.shape[0], bool)
+        left[engine.free_slots[: int(engine.queue.free_slots)]] = False
+        left[engine.requests["slot"][engine.requests["slot"] != NONE]] = False
+        found: list[int] = np.flatnonzero(left).tolist()
+        return found
 
     @staticmethod
     def _tables(engine: Engine, slot: int) -> list[I64]:

@@ -126,7 +126,9 @@ class OOMHandler:
     ) -> Admission | None:
         """Give a waiting request its hits and slots for new tokens; None: it must wait.
 
-        Nobody gives way for an admission. O(blocks).
+        Nobody gives way for an admission. When the tier fails to bring back what it had, the
+        request gives everything back, what it was to restore is not cached, and the error goes
+        through: it may be admitted again. O(blocks).
 
         Raises:
             InputError: it can never fit; it runs already; no `defragmenter` for `contiguous`.
@@ -165,7 +167,14 @@ class OOMHandler:
         table = self.manager.get_block_ids(name)[0]
         if restored and self._swap is not None:
             stop = first + restored
-            self._swap.swap_in(request.block_keys[first:stop], table[first:stop])
+            try:
+                self._swap.swap_in(request.block_keys[first:stop], table[first:stop])
+            except BaseException:
+                # Blocks are cached since they were allocated, and these have got no bytes; what
+                # was hit on the device is good and stays.
+                request.num_computed_tokens = hit
+                self._release(request)
+                raise
             self._record.add(restored_blocks=restored)
         request.num_computed_tokens = hit + restored * block_size
         if contiguous and not self._made_contiguous(request):
@@ -214,6 +223,21 @@ class OOMHandler:
         self._holders.pop(request.request_id, None)
         self._arrivals.pop(request.request_id, None)
         self.manager.free(request)
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget all cached content, on the device and in the tier below; False, and nothing done,
+        while a block is in use.
+
+        After other weights nothing that was computed before may be found. O(blocks).
+
+        Raises: whatever the tier refuses with: `SwapManager` with an InputError while something is
+            held; the device has forgotten then, so call it again.
+        """
+        if not self.manager.reset_prefix_cache():
+            return False
+        if self._swap is not None:
+            self._swap.clear()
+        return True
 
     def check(self) -> None:
         """Check every invariant. Raises: InvariantError."""

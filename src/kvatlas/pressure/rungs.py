@@ -32,6 +32,10 @@ class Swap(Protocol):
         """Copy the contents of keys that `lookup` found into blocks."""
         ...
 
+    def clear(self) -> object:
+        """Forget everything."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RungTaken:

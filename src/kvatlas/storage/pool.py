@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from operator import index as as_int
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,10 @@ class KVCacheMemoryPool:
             "head_size": head_size,
         }
         for field, value in sizes.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            sizes[field] = _whole(value)
+            if sizes[field] < 1:
                 raise InputError("a whole number from 1 on is needed", field=field, value=value)
+        num_blocks, num_layers, block_size, kv_heads, head_size = sizes.values()
         if backend not in _BACKENDS:
             raise InputError(
                 "unknown backend", field="backend", value=backend, remedy="use numpy or torch"
@@ -248,7 +251,7 @@ class KVCacheMemoryPool:
         check_storage(self)
 
     def _layer(self, index: int) -> Any:
-        if isinstance(index, bool) or not 0 <= index < self.num_layers:
+        if not 0 <= _whole(index) < self.num_layers:
             raise InputError(
                 "no such layer",
                 field="layer",
@@ -266,3 +269,11 @@ class KVCacheMemoryPool:
     def _count(self, **more: int) -> None:
         now = {name: getattr(self._stats, name) + count for name, count in more.items()}
         self._stats = replace(self._stats, calls=self._stats.calls + 1, **now)
+
+
+def _whole(given: object) -> int:
+    """Return a whole number, a NumPy integer too, as an int; -1 for anything else."""
+    try:
+        return -1 if isinstance(given, bool) else as_int(given)  # type: ignore[arg-type]
+    except TypeError:
+        return -1

@@ -37,7 +37,8 @@ def check_store(store: Store) -> None:
     """
     info, slots = store.info, occupied(store)
     _require(len(slots) == int(info.used), "the number of used slots is wrong")
-    _require(int(info.used) <= int(info.capacity), "the tier holds more than its capacity")
+    most = max(int(info.capacity), int(info.pinned))  # pins may keep a `resize` from its end
+    _require(int(info.used) <= most, "the tier holds more than its capacity")
     keys = [int(store.keys[slot]) for slot in slots]
     _require(len(set(keys)) == len(keys), "a content lies in two slots")
     _check_index(store.places, store.keys, slots, "the index")

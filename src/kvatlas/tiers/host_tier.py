@@ -1,13 +1,14 @@
 """`HostTier`: which contents lie in a tier below the device, and in which of its slots.
 
-Owns: the public face of the index: look up, reserve, pin, release, resize. Leaves to others: the
-bytes (`SwapManager`) and when a device writes and reads (`kvatlas.engine`, or the caller).
+Owns: the public face of the index: look up, reserve, pin, release, resize, clear. Leaves to others:
+the bytes (`SwapManager`) and when a device writes and reads (`kvatlas.engine`, or the caller).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,8 +84,9 @@ class HostTier:
 
     def __init__(self, num_slots: int, policy: str = "lru", *, block_size: int = 16) -> None:
         self.policy = policy
-        self.num_slots = num_slots
-        self._store = make_store(num_slots, policy, block_size=block_size)
+        self.num_slots = _whole(num_slots, "num_slots")
+        self._block_size = block_size
+        self._store = make_store(self.num_slots, policy, block_size=block_size)
 
     def __len__(self) -> int:
         return int(self._store.info.used)
@@ -163,26 +165,64 @@ class HostTier:
         if not fits or (counts > self._store.slots["pins"][slots]).any():
             raise InputError("a slot that is not pinned", field="slots", value=given.tolist()[:8])
         entries.unpin_each(self._store, given)
+        info = self._store.info
+        if info.used > info.capacity:  # pins have kept a `resize` from its end until now
+            entries.shrink(self._store, int(info.capacity))
 
     def discard(self, keys: ArrayLike) -> int:
-        """Forget contents, pinned or not, because their bytes are no good; return how many.
+        """Forget contents because their bytes are no good; return how many.
 
         O(1) expected each, O(slots) by a policy that keeps prefixes whole.
+
+        Raises: InputError when one of them is pinned: whoever pins it counts on its slot. Then
+            nothing is forgotten.
         """
+        asked = as_keys(keys)
+        self.require_unpinned(asked)
         count = 0
-        for key in as_keys(keys).tolist():
+        for key in asked.tolist():
             slot = self.slot_of(key)
             if slot is not None:
                 entries.discard(self._store, slot)
                 count += 1
         return count
 
+    def require_unpinned(self, keys: ArrayLike) -> None:
+        """Refuse contents that somebody pins; O(keys). Raises: InputError."""
+        asked = as_keys(keys)
+        slots = self.slots_of(asked)
+        asked, slots = asked[slots != NONE], slots[slots != NONE]
+        pinned = asked[self._store.slots["pins"][slots] > 0]
+        if pinned.size:
+            raise InputError(
+                "a content that is pinned cannot be forgotten",
+                field="keys",
+                value=int(pinned[0]),
+                remedy="release it first",
+            )
+
+    def clear(self) -> int:
+        """Forget everything, what the policy has learnt too; return how many there were. O(slots).
+
+        Raises: InputError while something is pinned; then nothing is forgotten.
+        """
+        old = self._store.info
+        if old.pinned:
+            raise InputError(
+                "contents are pinned", field="clear", value=int(old.pinned), remedy="release them"
+            )
+        self._store = make_store(self.num_slots, self.policy, block_size=self._block_size)
+        for name in ("capacity", "inserts", "evictions", "refusals"):
+            setattr(self._store.info, name, int(getattr(old, name)))
+        return int(old.used)
+
     def resize(self, num_slots: int) -> int:
         """Hold at most `num_slots` from now on, evicting; return how many are held.
 
-        More than asked are held while pins forbid it. The tier cannot grow beyond the slots it was
-        made with. O(evictions). Raises: InputError.
+        More than asked are held while pins forbid it; those go when they are released. The tier
+        cannot grow beyond the slots it was made with. O(evictions). Raises: InputError.
         """
+        num_slots = _whole(num_slots, "num_slots")
         if not 1 <= num_slots <= self.num_slots:
             raise InputError(
                 f"a tier of {self.num_slots:,} slots",
@@ -190,9 +230,8 @@ class HostTier:
                 value=num_slots,
                 remedy=f"give 1 to {self.num_slots:,}",
             )
-        held = int(entries.shrink(self._store, num_slots))
-        self._store.info.capacity = max(num_slots, held)
-        return held
+        self._store.info.capacity = num_slots
+        return int(entries.shrink(self._store, num_slots))
 
     def keys(self) -> list[int]:
         """Return the contents; by LRU from the one that goes first, pinned ones left out. O(C)."""
@@ -226,7 +265,7 @@ def leading(slots: I32) -> int:
 def as_keys(keys: ArrayLike | Sequence[int]) -> I64:
     """Return keys as an array. Raises: InputError for one that is no number from 0 to 2**62 - 1."""
     try:
-        given = np.ascontiguousarray(keys, np.int64).ravel()
+        given = _whole_numbers(keys)
     except (OverflowError, TypeError, ValueError) as error:
         raise InputError("keys must be whole numbers", field="keys") from error
     if given.size and (int(given.min()) < 0 or int(given.max()) >= _LARGEST_KEY):
@@ -239,7 +278,28 @@ def as_column(given: ArrayLike | None, count: int, otherwise: int, field: str) -
     """Return `count` numbers, `otherwise` where nothing is given. Raises: InputError."""
     if given is None:
         return np.full(count, otherwise, np.int64)
-    column = np.ascontiguousarray(given, np.int64).ravel()
+    try:
+        column = _whole_numbers(given)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InputError("must be whole numbers", field=field) from error
     if column.size != count:
         raise InputError("one for each key", field=field, value=column.size, remedy=f"give {count}")
     return column
+
+
+def _whole_numbers(given: ArrayLike) -> I64:
+    """Return a flat array; no float is cut and no bool counted. Raises: TypeError, ValueError."""
+    numbers = np.asarray(given)
+    if numbers.size and numbers.dtype.kind not in "iu":
+        raise TypeError(f"{numbers.dtype} is no type of whole numbers")
+    return np.ascontiguousarray(numbers, np.int64).ravel()
+
+
+def _whole(given: int, field: str) -> int:
+    """Return a size as an int, a NumPy integer too. Raises: InputError."""
+    try:
+        if isinstance(given, bool):
+            raise TypeError("a bool")
+        return index(given)
+    except TypeError as error:
+        raise InputError("must be a whole number", field=field, value=given) from error

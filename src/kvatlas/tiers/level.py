@@ -115,8 +115,8 @@ class Level:
             write(fresh, reserved.slots[fresh])
         except BaseException:
             # The slots hold no content of these names: nobody may find them.
+            self.index.release(reserved.slots)
             self.index.discard(keys[fresh])
-            self.index.release(reserved.slots[~reserved.fresh])
             raise
         self._write_s += time.perf_counter() - started
         self._written += fresh.size

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import index as as_int
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -137,9 +138,11 @@ class SwapManager:
         try:
             yield found
         finally:
-            self._host.index.release(found.host_slots[found.host_slots != NONE])
-            if self._disk is not None:
-                self._disk.index.release(found.disk_slots[found.disk_slots != NONE])
+            try:
+                self._host.index.release(found.host_slots[found.host_slots != NONE])
+            finally:
+                if self._disk is not None:
+                    self._disk.index.release(found.disk_slots[found.disk_slots != NONE])
 
     def load(self, found: Found, block_ids: ArrayLike) -> None:
         """Copy what is `held` into as many blocks of the device. O(bytes).
@@ -173,18 +176,39 @@ class SwapManager:
             self.load(found, blocks)
 
     def discard(self, keys: ArrayLike) -> int:
-        """Forget contents in every tier; return how many were there."""
+        """Forget contents in every tier; return how many were there.
+
+        Raises: InputError when one of them is `held`; then nothing is forgotten.
+        """
         asked = as_keys(keys)
+        for level in self._levels():
+            level.index.require_unpinned(asked)
         there = int(self._there(np.unique(asked)).sum())
-        self._host.index.discard(asked)
-        if self._disk is not None:
-            self._disk.index.discard(asked)
+        for level in self._levels():
+            level.index.discard(asked)
         return there
+
+    def clear(self) -> None:
+        """Forget everything in every tier. O(slots).
+
+        For when keys no longer name what was written under them: other weights, another adapter.
+
+        Raises: InputError while something is `held`; then nothing is forgotten.
+        """
+        pinned = sum(level.index.stats.pinned for level in self._levels())
+        if pinned:
+            raise InputError(
+                "contents are held", field="clear", value=pinned,
+                remedy="clear after the swaps that run",
+            )  # fmt: skip
+        for level in self._levels():
+            level.index.clear()
 
     def resize_host(self, host_bytes: int) -> int:
         """Hold at most so many bytes on the host from now on; return the bytes that are held.
 
-        Forgets what has to go; it cannot grow beyond its first size. Raises: InputError.
+        Forgets what has to go, what is `held` as soon as it is let go; it cannot grow beyond its
+        first size. Raises: InputError.
         """
         size = self.device.bytes_per_block
         return self._host.index.resize(_slots(host_bytes, size, "host_bytes")) * size
@@ -206,14 +230,16 @@ class SwapManager:
 
     def check(self) -> None:
         """Verify every level, and that nothing is in transit. Raises: InvariantError."""
-        for level in (self._host, self._disk):
-            if level is not None:
-                level.check()
+        for level in self._levels():
+            level.check()
 
     def close(self) -> None:
         """Give the disk tier's file back; the manager is of no use afterwards."""
         if self._disk is not None and isinstance(self._disk.data, DiskBlocks):
             self._disk.data.close()
+
+    def _levels(self) -> list[Level]:
+        return [self._host] if self._disk is None else [self._host, self._disk]
 
     def _pairs(self, keys: ArrayLike, block_ids: ArrayLike) -> tuple[I64, I32]:
         asked = as_keys(keys)
@@ -242,9 +268,13 @@ class SwapManager:
 
 
 def _slots(size: int, block_bytes: int, field: str) -> int:
-    if isinstance(size, bool) or not isinstance(size, int) or size < block_bytes:
+    try:
+        whole = 0 if isinstance(size, bool) else as_int(size)
+    except TypeError:
+        whole = 0
+    if whole < block_bytes:
         raise InputError(
             "not even one block fits", field=field, value=size,
             remedy=f"a block has {block_bytes:,} bytes",
         )  # fmt: skip
-    return size // block_bytes
+    return whole // block_bytes

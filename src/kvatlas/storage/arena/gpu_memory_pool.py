@@ -109,7 +109,7 @@ class GPUMemoryPool:
         granule: int = _GRANULE,
         on_pressure: Callable[[int], object] | None = None,
     ) -> None:
-        _check_power(granule, "granule", 16)
+        granule = _check_power(granule, "granule", 16)
         if isinstance(capacity_bytes, str):
             capacity_bytes = parse_bytes(capacity_bytes, field="capacity_bytes")
         self._backing = make_backing(capacity_bytes, device, buffer)
@@ -166,13 +166,14 @@ class GPUMemoryPool:
     def allocate(self, nbytes: int, *, alignment: int = 1) -> Allocation | None:
         """Return `nbytes` whose address is a multiple of `alignment`, None when they do not fit.
 
-        Raises: InputError for less than a byte, or an alignment that is no power of two.
+        Raises: InputError for no whole number, less than a byte, or an alignment that is no power
+            of two.
         """
-        nbytes = index(nbytes)
+        nbytes = _whole(nbytes, "nbytes")
         if nbytes < 1:
             raise InputError("must be at least 1 byte", field="nbytes", value=nbytes)
-        if alignment != 1:
-            _check_power(alignment, "alignment", 1)
+        if alignment != 1 or type(alignment) is not int:
+            alignment = _check_power(alignment, "alignment", 1)
         with self._lock:
             handle = self._allocated(nbytes, alignment)
         return None if handle == NONE else Allocation(self, handle, nbytes)
@@ -184,7 +185,7 @@ class GPUMemoryPool:
         then nothing was allocated.
         """
         asked = np.asarray(sizes)
-        _check_power(alignment, "alignment", 1)
+        alignment = _check_power(alignment, "alignment", 1)
         if asked.ndim != 1 or (asked.size and (asked.dtype.kind not in "iu" or asked.min() < 1)):
             raise InputError("must be one row of whole numbers from 1 on", field="sizes")
         handles = np.empty(asked.size, np.int64)
@@ -201,6 +202,8 @@ class GPUMemoryPool:
 
     def free(self, allocation: Allocation) -> None:
         """Give an allocation back. Raises: InputError when it is none of this pool's, or freed."""
+        if not isinstance(allocation, Allocation):
+            raise InputError("is no allocation", field="allocation", value=allocation)
         if allocation._pool is not self:
             raise InputError("belongs to another pool", field="allocation", value=allocation)
         with self._lock:
@@ -335,11 +338,20 @@ def _direct_calls() -> tuple[Callable[..., int], Callable[..., bool]]:
     return direct(allocate_one, spare, 1, 1, 1), direct(free_one, spare, NONE)
 
 
-def _check_power(value: int, field: str, least: int) -> None:
+def _whole(value: int, field: str) -> int:
+    try:
+        return index(value)
+    except TypeError as error:
+        raise InputError("must be a whole number", field=field, value=value) from error
+
+
+def _check_power(value: int, field: str, least: int) -> int:
+    value = _whole(value, field)
     if not least <= value <= _LARGEST_ALIGNMENT or value & (value - 1):
         raise InputError(
             f"must be a power of two from {least} to {_LARGEST_ALIGNMENT}", field=field, value=value
         )
+    return value
 
 
 def _freed(what: object) -> InputError:
