@@ -65,7 +65,18 @@ def refused(*args: object) -> str:
         ("--host-memory 1GiB --host-blocks 9", "--host-memory: two sizes for one host tier"),
         ("--host-blocks 9 --host-bandwidth 1GB/s", "--host-bandwidth: how long a block takes"),
         ("--host-blocks 9 --host-bandwidth 0", "--host-bandwidth: no blocks move at 0 bytes"),
-        ("--host-blocks 9 --host-bandwidth fast", "--host-bandwidth: not a byte size"),
+        (
+            "--host-blocks 9 --host-bandwidth fast",
+            "--host-bandwidth: not a bandwidth (got fast); write 25GB/s",
+        ),
+        (
+            "--host-blocks 9 --host-bandwidth 25Gbps",
+            "--host-bandwidth: unknown unit of bytes (got 25Gbps); write",
+        ),
+        (
+            "--host-memory 1000000TiB --host-block-bytes 1",
+            "--host-memory: 1,099,511,627,776,000,000 blocks",
+        ),
         ("--host-blocks 9 --host-policy mru", "--host-policy: unknown eviction policy"),
         ("--host-blocks 9 --host-policy return-rate", "--host-policy: this policy learns from"),
         ("--host-blocks 9 --host-write-back late", "--host-write-back: must be one of evict"),

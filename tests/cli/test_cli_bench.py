@@ -107,10 +107,17 @@ def test_mistakes_are_one_line(args: str, said: str) -> None:
     assert done.err.startswith(f"kvatlas: {said}")
 
 
-def test_a_pool_that_fits_nobody_is_an_answer() -> None:
-    said = compared("--blocks", 2)
-    assert said["policies"]["queue"]["never_served"] > 0
-    assert said["verdict"]
+def test_a_pool_that_fits_nobody_is_one_line() -> None:
+    done = kvatlas(*SMALL, "--blocks", 3)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+    assert "--blocks: no request of conversation" in done.err
+    least = int(done.err.split("the smallest needs ")[1].split()[0].replace(",", ""))
+    # One block less still serves nobody; with as many as it says somebody is served.
+    assert kvatlas(*SMALL, "--blocks", least - 1).code == 2
+    said = compared("--blocks", least, "--policies", "queue")
+    assert 0 < said["policies"]["queue"]["never_served"] < 80
+    assert said["policies"]["queue"]["requests"] > 0
 
 
 def test_sigint_reports_the_policies_that_are_whole(tmp_path: Path) -> None:

@@ -161,3 +161,19 @@ def test_a_closed_pipe_is_quiet(run: Path) -> None:
     assert started.wait(timeout=120) in (0, 1)
     assert started.stderr.read() == ""
     started.stderr.close()
+
+
+def test_a_run_with_a_host_tier_says_what_its_events_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "tiered.parquet"
+    done = kvatlas(
+        "replay", "--limit", 80, "--blocks", 500, "--host-blocks", 200, "--events", path,
+        "--json", tmp_path / "replay.json",
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    out = tmp_path / "report.json"
+    done = kvatlas("report", path, "--no-what-if", "--json", out)
+    said, replay = json.loads(out.read_bytes()), json.loads((tmp_path / "replay.json").read_bytes())
+    names = {name for name in replay["measurements"] if name.startswith(("tier.", "pressure."))}
+    assert names <= set(said["unavailable"])
+    assert "only a replay counts" in said["unavailable"]["tier.usage"]
+    assert "LRU of the device alone would hit" in " ".join(kvatlas("report", path).out.split())

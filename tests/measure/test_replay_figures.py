@@ -8,6 +8,7 @@ import pytest
 from outcomes import MadeUp, three_requests
 
 from kvatlas.measure import Conditions, Figures, measure_replay
+from kvatlas.measure.replay import lack_tier_and_pressure
 
 PLAIN = Conditions(usable_blocks=100, block_size=16)
 
@@ -107,3 +108,57 @@ def test_the_same_names_whatever_can_be_known() -> None:
     names = list(measured().values)
     for conditions in (replace(PLAIN, timed=True), replace(PLAIN, block_size=None)):
         assert list(measured(conditions=conditions).values) == names
+
+
+HOST = {
+    "host_capacity": 8.0, "host_used": 2.0, "host_moving_ms": 0.0, "host_restored": 3.0,
+    "host_written": 4.0, "host_kept": 0.0, "host_saved_at_preemption": 0.0, "host_evictions": 0.0,
+    "host_refusals": 0.0, "restored": 15.0, "preempted_restored": 0.0,
+}  # fmt: skip
+CHOICES = tuple(
+    f"{part}.{name}_requests" for part in ("tier", "pressure") for name in ("swapped", "recomputed")
+)
+
+
+@pytest.mark.parametrize(
+    ("preemptions", "chosen", "said"),
+    [
+        (2, (1, 1), (1, 1, 1, 1)),
+        (2, (0, 2), (0, 2, 0, 2)),
+        (0, (0, 0), (0, 0, 0, 0)),
+        (2, (0, 0), (None, None, None, None)),
+    ],
+    ids=["both", "recomputed", "no preemption", "written on eviction"],
+)
+def test_tier_and_rungs_say_one_thing_of_preempted_requests(
+    preemptions: int, chosen: tuple[int, int], said: tuple[int | None, ...]
+) -> None:
+    # GIVEN two preemptions; a tier that writes on eviction chooses nothing at them
+    swapped, recomputed = chosen
+    sums = MadeUp().sums | HOST | {"host_swapped": swapped, "host_recomputed": recomputed}
+    decisions = MadeUp().decisions | {"preemptions": preemptions}
+    figures = measured(MadeUp(decisions=decisions, sums=sums))
+    assert tuple(figures[name] for name in CHOICES) == said
+    for name in CHOICES:
+        if figures[name] is None:
+            assert "--host-write-back evict" in figures.unavailable[name]
+
+
+def test_without_a_tier_whoever_is_preempted_computes_again() -> None:
+    figures = measured()
+    assert figures["pressure.recomputed_requests"] == 2
+    assert figures["pressure.swapped_requests"] is None
+
+
+def test_a_rung_that_the_engine_does_not_have_is_no_zero() -> None:
+    figures = measured()
+    assert figures["pressure.defragmentations"] is None
+    assert "side by side" in figures.unavailable["pressure.defragmentations"]
+
+
+def test_what_a_report_lacks_is_all_that_a_replay_says_of_tier_and_pressure() -> None:
+    lacking = Figures()
+    lack_tier_and_pressure(lacking, "nobody counted")
+    names = {name for name in measured().values if name.startswith(("tier.", "pressure."))}
+    assert set(lacking.values) == set(lacking.unavailable) == names
+    assert set(lacking.unavailable.values()) == {"nobody counted"}

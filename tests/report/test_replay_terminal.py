@@ -87,3 +87,24 @@ def test_partial_blocked_and_never_served_come_plainly() -> None:
 def test_compiling_is_told(timing: dict[str, Any], said: str) -> None:
     text = " ".join(shown(timing={**document().timing, **timing}).split())
     assert said in text
+
+
+@pytest.mark.parametrize("prefetched", [0, 40])
+def test_prefetched_blocks_are_told_apart_from_those_found_on_the_host(prefetched: int) -> None:
+    figures = document().figures
+    for name, value in {
+        "tier.usage": 0.5,
+        "tier.restored_blocks": 145,
+        "tier.host_token_hit_rate": 0.189,
+        "tier.written_blocks": 300,
+        "tier.evictions_blocks": 7,
+        "tier.moving_s": 0,
+        "pressure.prefetched": prefetched,
+    }.items():
+        figures.put(name, value)
+    config = {**document().config, "host_blocks": 64}
+    text = " ".join(shown(figures=figures, config=config).split())
+    assert f"{145 - prefetched} blocks brought back (18.9% of the prompt tokens" in text
+    assert ("40 blocks brought back before admission" in text) == bool(prefetched)
+    assert "in a pool of this size of the device alone" in text
+    assert "of the device alone" not in " ".join(shown().split())

@@ -51,7 +51,6 @@ for _name, _verb, _short_help in (
     app.command(_name, cls=GroupedCommand, short_help=_short_help)(_verb)
 app.add_typer(bench.app, name="bench")
 app.add_typer(traces.app, name="traces")
-app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,6 +16,7 @@ from kvatlas.cli.capacity_input import (
     engine_of,
     naming_capacity_flags,
     open_trace,
+    require_somebody,
     said_flags,
 )
 from kvatlas.cli.capacity_lists import list_parts
@@ -74,7 +75,7 @@ def _document(flags: PlacementFlags) -> PlacementDocument:
     config, drive = engine_of(flags)
     from kvatlas.cli.replay_summary import said_workload
     from kvatlas.cli.version import version
-    from kvatlas.plan.placement import PlacementComparison, pool_size
+    from kvatlas.plan.placement import PlacementComparison, open_loop, pool_size
     from kvatlas.plan.placement_verdict import placement_verdict
     from kvatlas.report.placement_document import PlacementDocument
 
@@ -88,6 +89,7 @@ def _document(flags: PlacementFlags) -> PlacementDocument:
             blocks, why = flags.blocks, "as asked for by --blocks"
         with naming_capacity_flags():
             config = config.with_(num_blocks=blocks)
+            require_somebody(*open_loop(workload, config)[:2])
         with watch.stage("open_loop_s"):
             alone = _compare(flags, workload, config, None, names, interrupts)
         loaded = PlacementComparison(())

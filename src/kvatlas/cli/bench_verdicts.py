@@ -31,7 +31,7 @@ class VerdictsFlags:
     traces: list[str] | None
     block_size: int
     blocks: int | None
-    share: float
+    share: float | None
     policies: str | None
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -63,15 +63,15 @@ def bench_verdicts(
         ),
     ] = None,
     share: Annotated[
-        float,
+        float | None,
         option(
             "--share",
             help="The pool's size: a share of the blocks that running requests hold at most when "
-            "there is memory in plenty.",
+            "there is memory in plenty; 0.5 by default.",
             panel=_POOL,
             metavar="SHARE",
         ),
-    ] = 0.5,
+    ] = None,
     policies: Annotated[
         str | None,
         option(

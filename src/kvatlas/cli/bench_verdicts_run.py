@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kvatlas.cli.bench_verdicts import VerdictsFlags
+from kvatlas.cli.capacity_input import require_somebody
 from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.flag_names import naming_flags
 from kvatlas.cli.interrupts import Interrupts
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from kvatlas.plan.small_policies import TraceVerdicts
 
 __all__ = ["run_verdicts"]
+
+_SHARE = 0.5
+"""Of the peak demand, where neither --share nor --blocks is given."""
 
 
 class _StoppedError(Exception):
@@ -39,7 +43,16 @@ def run_verdicts(flags: VerdictsFlags) -> int:
         require_writable(flags.json, "--json", None)
     if flags.blocks is not None and not 2 <= flags.blocks < 2**31:
         raise InputError("must be 2 to below 2**31", field="--blocks", value=flags.blocks)
-    if not 0 < flags.share <= 1:
+    if flags.share is not None and flags.blocks is not None:
+        raise InputError(
+            "two sizes for one pool",
+            field="--share",
+            value=flags.share,
+            remedy="give either --blocks or --share",
+        )
+    if flags.blocks is None:
+        flags = replace(flags, share=_SHARE if flags.share is None else flags.share)
+    if flags.share is not None and not 0 < flags.share <= 1:
         raise InputError(
             "a share of the peak demand, above 0 and at most 1", field="--share", value=flags.share
         )
@@ -106,10 +119,13 @@ def _verdicts(
             blocks = flags.blocks
             if blocks is None:
                 plenty: Callable[[int], None] = lambda finished: go_on("demand", finished)  # noqa: E731
-                blocks, peak = pool_under_pressure(workload, config, drive, flags.share, plenty)
+                share = _SHARE if flags.share is None else flags.share
+                blocks, peak = pool_under_pressure(workload, config, drive, share, plenty)
+            config = config.with_(num_blocks=blocks)
+            require_somebody(workload, config)
             return try_policies(
                 workload,
-                config.with_(num_blocks=blocks),
+                config,
                 drive,
                 names,
                 peak_blocks=peak,

@@ -28,6 +28,7 @@ __all__ = [
     "engine_of",
     "naming_capacity_flags",
     "open_trace",
+    "require_somebody",
     "said_flags",
     "tier_sizes",
 ]
@@ -209,6 +210,31 @@ def engine_of(flags: StudyFlags) -> tuple[EngineConfig, DriveConfig]:
             max_model_len=flags.max_model_len,
         )
         return config, DriveConfig(arrivals=cast(Any, flags.arrivals))
+
+
+def require_somebody(workload: Workload, config: EngineConfig) -> None:
+    """Check that a pool can serve one request at least. Raises: InputError naming a setting."""
+    from kvatlas.engine.workload_rows import blocks_needed, never_fits
+
+    if not never_fits(workload, config).all():
+        return
+    if workload.num_requests == 0:
+        raise InputError("no request to replay", field="trace", value=workload.name)
+    short = workload.prompt_tokens < config.max_model_len
+    if not short.any():
+        raise InputError(
+            f"no request of {workload.name} can be served: the shortest prompt has "
+            f"{int(workload.prompt_tokens.min()):,} tokens",
+            field="max_model_len",
+            value=config.max_model_len,
+        )
+    least = int(blocks_needed(workload, config)[short].min()) + 1
+    raise InputError(
+        f"no request of {workload.name} can be served in this pool",
+        field="num_blocks",
+        value=config.num_blocks,
+        remedy=f"the smallest needs {least:,} blocks, the null block included",
+    )
 
 
 def said_flags(flags: StudyFlags, **more: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ _WITHOUT_TIER = {
     "swap": "auto",
 }
 _PER_SECOND = "/s"
+_TOO_MANY_BLOCKS = 2**31
 _BYTES_REMEDY = "add --host-block-bytes, such as 2MiB, or --model with --kv-memory"
 
 
@@ -47,8 +48,7 @@ def host_settings(flags: ReplayFlags, pool: PoolChoice) -> dict[str, Any]:
         return {}
     bandwidth = 0.0
     if flags.host_bandwidth is not None:
-        text = flags.host_bandwidth.removesuffix(_PER_SECOND)
-        bandwidth = float(parse_bytes(text, field="host_bandwidth"))
+        bandwidth = _bandwidth(flags.host_bandwidth)
         if bandwidth == 0:
             raise InputError(
                 "no blocks move at 0 bytes per second", field="host_bandwidth", value=0
@@ -68,6 +68,19 @@ def host_settings(flags: ReplayFlags, pool: PoolChoice) -> dict[str, Any]:
         "host_bandwidth": bandwidth,
         "host_block_bytes": block_bytes,
     }
+
+
+def _bandwidth(text: str) -> float:
+    """Return the bytes per second that `text` says."""
+    try:
+        return float(parse_bytes(text.removesuffix(_PER_SECOND), field="host_bandwidth"))
+    except InputError as error:
+        raise InputError(
+            error.what.replace("byte size", "bandwidth"),
+            field=error.field,
+            value=text,
+            remedy="write 25GB/s" if error.remedy else None,
+        ) from None
 
 
 def said_host_tier(settings: dict[str, Any]) -> dict[str, Any]:
@@ -105,5 +118,12 @@ def _blocks(flags: ReplayFlags, block_bytes: int) -> int:
             f"not even one block of {block_bytes:,} bytes fits",
             field="host_memory",
             value=flags.host_memory,
+        )
+    if blocks >= _TOO_MANY_BLOCKS:
+        raise InputError(
+            f"{blocks:,} blocks of {block_bytes:,} bytes; must be below 2**31 blocks",
+            field="host_memory",
+            value=flags.host_memory,
+            remedy="use less memory, or larger blocks",
         )
     return blocks

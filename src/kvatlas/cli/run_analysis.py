@@ -29,6 +29,12 @@ _EXTERNAL = (
 )
 
 
+_ONLY_REPLAYS = (
+    "only a replay counts what the host tier and the policies for short memory did: "
+    "kvatlas replay --json"
+)
+
+
 def analyse(
     recording: AnyRecording,
     *,
@@ -115,7 +121,7 @@ def _figures(
 ) -> Figures:
     """Return the caller's figures, then what the events say, then the ceiling of the requests."""
     from kvatlas.measure import Figures, measure_ceiling
-    from kvatlas.measure.replay import measure_final_waste
+    from kvatlas.measure.replay import lack_tier_and_pressure, measure_final_waste
     from kvatlas.plan import Setup
 
     sheet = Figures()
@@ -128,6 +134,8 @@ def _figures(
             measure_ceiling(sheet, workload, conditions)
             measure_final_waste(sheet, workload, conditions)
     sheet.add(measured.figures())
+    if known is None and config.get("host_blocks"):
+        lack_tier_and_pressure(sheet, _ONLY_REPLAYS)
     return sheet
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "WARM_UP_SHARE",
     "Conditions",
     "Outcome",
+    "lack_tier_and_pressure",
     "measure_ceiling",
     "measure_final_waste",
     "measure_replay",
@@ -41,6 +42,10 @@ _POLICIES = (
     ("prefetched", "--protect-waiting"),
     ("allocated_ahead", "--preallocate-blocks"),
     ("held_back", "--admission-growth"),
+)
+_WRITTEN_ON_EVICTION = (
+    "blocks are written when they lose their content (--host-write-back evict), whatever happens "
+    "at a preemption"
 )
 _CAUSES = ("cold", "capacity", "granularity", "configuration")
 
@@ -92,8 +97,18 @@ def measure_replay(outcome: Outcome, workload: Workload, conditions: Conditions)
     _waste(figures, outcome, workload, conditions)
     _pressure(figures, outcome)
     measure_tier(figures, outcome.decisions, outcome.sums)
+    _rungs(figures, outcome)
     measure_latency(figures, outcome, workload, conditions.timed, conditions.max_model_len)
     return figures
+
+
+def lack_tier_and_pressure(figures: Figures, reason: str) -> None:
+    """Add every figure under `tier.` and `pressure.` as one that cannot be had."""
+    known = Figures()
+    measure_tier(known, {}, {})
+    rungs = ("evicted_blocks", "defragmentations", "swapped_requests", "recomputed_requests")
+    names = (*rungs, "refused_requests", *(name for name, _ in _POLICIES))
+    figures.lack(reason, *known.values, *(f"pressure.{name}" for name in names))
 
 
 def _prefix(figures: Figures, outcome: Outcome, workload: Workload, conditions: Conditions) -> None:
@@ -258,21 +273,30 @@ def _pressure(figures: Figures, outcome: Outcome) -> None:
     figures.put("allocation.failed_running", int(sums["failed_running"]))
     figures.put("allocation.failed_waiting", int(sums["failed_waiting"]))
     figures.put("allocation.blocks", int(sums["allocations"]))
-    _rungs(figures, outcome)
 
 
 def _rungs(figures: Figures, outcome: Outcome) -> None:
     """Add how often each rung of the ladder was taken, and what the policies did that are on."""
     counts, sums = outcome.decisions, outcome.sums
-    swapped = int(sums.get("host_swapped", 0))
+    swapped, recomputed = (int(sums.get(f"host_{name}", 0)) for name in ("swapped", "recomputed"))
+    preemptions = int(counts["preemptions"])
     figures.put("pressure.evicted_blocks", int(sums["evictions"]))
-    if "host_swapped" in sums:
-        figures.put("pressure.swapped_requests", swapped)
+    figures.lack(
+        "blocks of one size never have to lie side by side: the engine has no such rung",
+        "pressure.defragmentations",
+    )
+    names = ("pressure.swapped_requests", "pressure.recomputed_requests")
+    if "host_swapped" not in sums:
+        figures.lack("there is no tier below the device", names[0])
+        figures.put(names[1], preemptions)
+    elif preemptions == 0 or swapped + recomputed > 0:
+        figures.put(names[0], swapped)
+        figures.put(names[1], recomputed)
     else:
-        figures.lack("there is no tier below the device", "pressure.swapped_requests")
-    # Blocks of one size never have to lie side by side.
-    figures.put("pressure.defragmentations", 0)
-    figures.put("pressure.recomputed_requests", int(counts["preemptions"]) - swapped)
+        # Nobody chose at the preemptions; what of it the host has is found block by block.
+        figures.lack(
+            _WRITTEN_ON_EVICTION, *names, "tier.swapped_requests", "tier.recomputed_requests"
+        )
     if "refused_requests" in sums:
         figures.put("pressure.refused_requests", int(sums["refused_requests"]))
     else:

@@ -48,8 +48,9 @@ class Section:
     facts: tuple[Fact, ...]
 
 
-def headline() -> tuple[tuple[str, str, str], ...]:
+def headline(document: ReplayDocument) -> tuple[tuple[str, str, str], ...]:
     """Return label, figure and explanation of the shares that come first."""
+    alone = " of the device alone" if document.config.get("host_blocks") else ""
     return (
         (
             "Token hit rate",
@@ -59,7 +60,7 @@ def headline() -> tuple[tuple[str, str, str], ...]:
         (
             "Optimum",
             "prefix.optimum_token_hit_rate",
-            "the most that any eviction policy could hit in a pool of this size",
+            f"the most that any eviction policy could hit in a pool of this size{alone}",
         ),
         (
             "Ceiling",
@@ -154,13 +155,17 @@ def _memory(document: ReplayDocument) -> Iterator[Fact]:
 
 
 def _host_tier(document: ReplayDocument) -> Iterator[Fact]:
-    text = f"{count(document.known('tier.restored_blocks'))} blocks brought back"
+    early = int(document.figures.values.get("pressure.prefetched") or 0)
+    text = f"{count(document.known('tier.restored_blocks') - early)} blocks brought back"
     if document.figures.values.get("tier.host_token_hit_rate") is not None:
         share = percent(document.known("tier.host_token_hit_rate"))
         text += f" ({share} of the prompt tokens were found there)"
     written, gone = (document.known(f"tier.{name}_blocks") for name in ("written", "evictions"))
     text += f", {count(written)} written, {count(gone)} evicted"
     yield Fact("Host tier", text)
+    if early:
+        text = f"{count(early)} blocks brought back before admission, which hit on the device"
+        yield Fact("Prefetched", text)
     if document.known("tier.moving_s"):
         share = percent(document.known("tier.moving_share"))
         text = f"{seconds(document.known('tier.moving_s'))}, {share} of the time that steps took"

@@ -49,7 +49,8 @@ def _title(document: ReplayDocument) -> Iterator[Text]:
 
 def _headline(document: ReplayDocument, columns: int) -> Iterator[tuple[str, Text]]:
     said = []
-    for (label, name, meaning), style in zip(replay_facts.headline(), _BAR_STYLES, strict=True):
+    shares = replay_facts.headline(document)
+    for (label, name, meaning), style in zip(shares, _BAR_STYLES, strict=True):
         value = document.figure(name)
         if value is None:
             yield label, Text(f"not known: {document.why(name)}", style="dim")

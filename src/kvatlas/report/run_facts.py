@@ -83,6 +83,8 @@ _FAILURES = {
 
 def _prefix(document: RunDocument) -> Iterator[Fact]:
     sheet = FactSheet(document)
+    # The bounds know one cache of the pool's size: no tier below it.
+    alone = "of the device alone" if document.config.get("host_blocks") else "alone"
     yield from sheet.parts(
         "Hit rate",
         ("prefix.token_hit_rate", "{} of the prompt tokens at first admission"),
@@ -95,7 +97,7 @@ def _prefix(document: RunDocument) -> Iterator[Fact]:
     )
     yield from sheet.parts(
         "This size",
-        ("prefix.lru_token_hit_rate", "LRU alone would hit {}"),
+        ("prefix.lru_token_hit_rate", f"LRU {alone} would hit {{}}"),
         ("prefix.optimum_token_hit_rate", "the best eviction policy {}"),
     )
     yield from sheet.line("Ceiling", "prefix.ceiling_token_hit_rate", "{} in an unbounded cache")
