@@ -103,17 +103,16 @@ class Model:
             self.seen_gaps += [later - hit for hit, later in pairwise(times)]
 
     def _move(self, source: int, target: int) -> None:
+        # They change places: an empty block has a past, too.
         for known in (self.born, self.used, self.left, self.watched):
-            if source in known:
-                known[target] = known[source]  # type: ignore[assignment]
-            else:
-                known.pop(target, None)
-        self.watched.pop(source, None)
+            ends = {block: known.pop(block) for block in (source, target) if block in known}
+            if source in ends:
+                known[target] = ends[source]  # type: ignore[assignment]
+            if target in ends:
+                known[source] = ends[target]  # type: ignore[assignment]
         places = {source: target, target: source}
         self.order = [places.get(block, block) for block in self.order]
-        if source in self.cached:
-            self.cached.remove(source)
-            self.cached.add(target)
+        self.cached = {places.get(block, block) for block in self.cached}
 
 
 def lives_of(header: Header, chunks: Iterable[Chunk], rate: float = 1.0) -> BlockLifeResult:

