@@ -19,7 +19,7 @@ from schedules import Schedule, draw_config
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
-PER_TEST, TESTS = 10, 30
+PER_TEST, TESTS = 10, 20
 HAPPENED = (
     "finished",
     "aborted",

@@ -63,7 +63,7 @@ def require_all_right(engine: Engine, requests: list[Request]) -> None:
     assert engine.manager.usage == 0.0
 
 
-@settings(max_examples=40 if COMPILED else 4, deadline=None)
+@settings(max_examples=15 if COMPILED else 4, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     blocks=st.integers(16, 40),
