@@ -17,7 +17,6 @@ from hf_reference import MAX_OUTPUT, Reference
 from kvatlas.engine import EngineConfig, Request
 from kvatlas.engine.kernels.state import NONE
 from kvatlas.engine.versions import VLLM_VERSIONS
-from kvatlas.eviction import POLICIES
 from kvatlas.llama import LlamaEngine, LlamaShape
 from kvatlas.placement import PLACEMENTS
 from kvatlas.storage import LAYOUTS, KVCacheMemoryPool
@@ -36,7 +35,6 @@ def draw_config(rng: Random) -> EngineConfig:
         [
             {},
             {},
-            {"eviction_policy": rng.choice(list(POLICIES))},
             {"placement": rng.choice(list(PLACEMENTS))},
             {
                 "lazy_free_steps": rng.randrange(3),
@@ -44,7 +42,7 @@ def draw_config(rng: Random) -> EngineConfig:
                 "admission_growth": rng.choice([0.0, 0.5]),
             },
         ]
-    )  # one at a time: every combination of these is compiled apart
+    )  # one at a time: every combination is compiled apart (eviction policies: tests/defrag)
     return EngineConfig(
         num_blocks=rng.randrange(least, least + least // 2 + 2),
         block_size=block_size,
