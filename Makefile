@@ -99,8 +99,7 @@ test: $(tested)
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync lint warm warm-reports
 	$(venv)/bin/pytest --numprocesses auto --dist loadfile -m "not variants"
 
-# Not part of CI yet: engines compiled apart (8 minutes), and the schedules of the paged Llama, of
-# which some answer wrongly (docs/guide/paged-llama.md).
+# Not part of CI yet: engines compiled apart, 8 minutes.
 test-variants: $(tested)
 	$(venv)/bin/pytest --numprocesses auto --dist loadfile -m variants
 

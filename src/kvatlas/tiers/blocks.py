@@ -62,7 +62,8 @@ class HostBlocks:
             head_size=device.head_size,
             dtype=device.dtype,
             # One span per block, in the device's own order of slots and heads: rows fit both.
-            layout="head" if device.layout.name == "head" else "cross-layer",
+            # The device's own: rows of a layout fit that layout, and not every other one.
+            layout=device.layout.name,
             backend=device.backend,
         )
 
