@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kvatlas.errors import InputError, InvariantError
-from kvatlas.storage import KVCacheMemoryPool
+from kvatlas.storage import LAYOUTS, KVCacheMemoryPool
 from kvatlas.tiers import DiskBlocks, HostBlocks, SwapManager
 
 BACKENDS = ["numpy", *(["torch"] if find_spec("torch") else [])]
@@ -56,7 +56,7 @@ def swap(device: KVCacheMemoryPool) -> Iterator[SwapManager]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("layout", ["block", "head", "layer", "cross-layer"])
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("disk_blocks", [0, 15])
 @pytest.mark.parametrize("policy", ["lru", "lfu"])
 def test_what_is_read_back_was_written(
