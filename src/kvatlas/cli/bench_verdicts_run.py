@@ -103,7 +103,7 @@ def _verdicts(
     flags: VerdictsFlags, trace: str | None, names: list[str] | None, interrupts: Interrupts
 ) -> TraceVerdicts:
     from kvatlas.cli.trace_source import open_workload
-    from kvatlas.plan.small_policies import pool_under_pressure, try_policies
+    from kvatlas.plan.policy_trials import pool_under_pressure, try_policies
 
     with naming_flags():
         config, drive = _engine(flags)

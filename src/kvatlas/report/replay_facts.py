@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kvatlas.report.document import Refused, ReplayDocument
+from kvatlas.report.memory_words import block_size_words, budget_words
 from kvatlas.report.numbers import count, percent, rate, seconds
 from kvatlas.report.run_document import Table
 
@@ -128,6 +129,8 @@ def never_served(document: ReplayDocument) -> dict[str, Table]:
 
 
 def _memory(document: ReplayDocument) -> Iterator[Fact]:
+    for label, text in (*block_size_words(document), *budget_words(document)):
+        yield Fact(label, text)
     usage = [f"{percent(document.known('usage.peak'))} at its peak"]
     if document.figure("usage.time_weighted") is not None:
         usage.append(f"{percent(document.known('usage.time_weighted'))} mean over time")
