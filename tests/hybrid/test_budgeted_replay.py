@@ -1,4 +1,4 @@
-"""A replay under one budget: a division that stays is two plain sizes, one that moves keeps books."""
+"""A replay under one budget: a division that stays is two sizes, one that moves keeps books."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ BLOCK = 2 << 20
 COUNT, DEVICE = (150, 900) if COMPILED else (40, 400)
 HOST = 4 * DEVICE
 TIMED = DriveConfig(arrivals="timed")
-CONFIG = EngineConfig(
-    num_blocks=2, max_num_seqs=24, host_bandwidth=25e9, host_block_bytes=BLOCK
-)
+CONFIG = EngineConfig(num_blocks=2, max_num_seqs=24, host_bandwidth=25e9, host_block_bytes=BLOCK)
 
 
 def hurried(seed: int = 3) -> Workload:

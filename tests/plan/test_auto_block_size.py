@@ -123,7 +123,9 @@ def test_what_the_estimate_rests_on_is_said() -> None:
         (in_pieces_of(16).head(0), ROOM, "no requests"),
         (
             in_pieces_of(16),
-            ROOM.with_(kv_cache_groups=(FullAttentionSpec(block_size=16), FullAttentionSpec(block_size=16))),
+            ROOM.with_(
+                kv_cache_groups=(FullAttentionSpec(block_size=16), FullAttentionSpec(block_size=16))
+            ),
             "one group of full attention",
         ),
         (

@@ -25,7 +25,7 @@ AUTO = "auto"
 
 
 def parsed_block_size(text: str | None) -> tuple[int | None, bool]:
-    """Return (tokens or None, whether they are to be chosen). Raises: InputError for other words."""
+    """Return (tokens or None, whether they are to be chosen). Raises: InputError."""
     if text is None or text == AUTO:
         return None, text == AUTO
     try:
@@ -83,7 +83,9 @@ def chosen_for(
             if getattr(before, name) != getattr(flags, name)
         ]
         if counted:
-            notes += (f"counted in blocks of {usual} tokens: in blocks of {size} {', '.join(counted)}",)
+            notes += (
+                f"counted in blocks of {usual} tokens: in blocks of {size} {', '.join(counted)}",
+            )
     found = choose(replace(flags, block_size=size, block_size_auto=False))
     pool = replace(found.pool, notes=(*found.pool.notes, *notes))
     return replace(found, pool=pool, block_size_choice=chosen)

@@ -21,7 +21,7 @@ __all__ = ["choose_budget"]
 
 _WITHOUT_BUDGET = {
     "device_price": 1.0,
-    "budget_interval": 256,
+    "budget_interval": 64,
     "budget_step": 1 / 32,
     "budget_least_gain": 0.01,
 }

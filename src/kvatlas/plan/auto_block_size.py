@@ -50,7 +50,9 @@ class ChosenBlockSize:
                 f"{_listed((self.block_size, *self.unfit))}"
             )
         elif self.unfit:
-            said.append(f"block size: this trace cannot be replayed at {_listed(self.unfit)} tokens")
+            said.append(
+                f"block size: this trace cannot be replayed at {_listed(self.unfit)} tokens"
+            )
         if self.lengths_alone is not None:
             said.append(f"block size: estimated from lengths alone: {self.lengths_alone}")
         return tuple(said)

@@ -39,7 +39,10 @@ def budget_words(document: ReplayDocument) -> Iterator[tuple[str, str]]:
     text = format_bytes(hybrid["budget_bytes"])
     if price != "1":
         text += f", a byte on the device counted as {price}"
-    yield "One budget", f"{text}: {_parts(hybrid, 'start')} at first, {_parts(hybrid, 'end')} at last"
+    yield (
+        "One budget",
+        f"{text}: {_parts(hybrid, 'start')} at first, {_parts(hybrid, 'end')} at last",
+    )
     if hybrid["interval"] is None:
         yield "", "never looked at again (--budget-interval 0)"
         return

@@ -116,9 +116,7 @@ class BudgetedReplay(Replay):
             remedy="leave out --events and --html, or the budget",
         )
 
-    def slices(
-        self, *, max_steps: int = 1 << 16, max_tokens: int = 1 << 24
-    ) -> Iterator[None]:
+    def slices(self, *, max_steps: int = 1 << 16, max_tokens: int = 1 << 24) -> Iterator[None]:
         """Run slice after slice, looking at the division in between, until done or blocked."""
         while True:
             steps = min(max_steps, _BETWEEN_LOOKS - self.steps % _BETWEEN_LOOKS)

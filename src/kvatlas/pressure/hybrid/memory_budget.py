@@ -39,7 +39,7 @@ class MemoryBudget:
     block_bytes: int
     device_price: float = 1.0
     device_blocks: int | None = None
-    tuning: Tuning | None = field(default_factory=lambda: Tuning(interval=256))
+    tuning: Tuning | None = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
         if self.block_bytes < 1:
