@@ -12,8 +12,8 @@ from command import hashed_trace, kvatlas, process, replayed
 from docs.tables import measurement_names
 
 from kvatlas.cli.app import app
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.replay import Replay
-from kvatlas.engine.specs import EngineConfig
 from kvatlas.workload import generate
 
 CONTRACT_FLAGS = set(
@@ -26,7 +26,8 @@ CONTRACT_FLAGS = set(
     --sort --last-block --tokens-per-id --identity-tokens --eviction --placement
     --lazy-free-steps --protect-waiting --preallocate-blocks --preallocate-predicted
     --no-preallocate-predicted --admission-growth --host-memory --host-blocks --host-policy
-    --host-write-back --host-bandwidth --host-block-bytes --swap
+    --host-write-back --host-bandwidth --host-block-bytes --swap --forget-uncomputed
+    --no-forget-uncomputed
     """.split()  # noqa: SIM905
 )
 DECISIONS = [
