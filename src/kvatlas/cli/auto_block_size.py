@@ -1,7 +1,7 @@
 """`kvatlas replay --block-size auto`: the block size from the trace, the same memory in its blocks.
 
-Owns: what the flag may say, which other flags count blocks and are counted anew. Leaves to others:
-the choice (`kvatlas.plan.auto_block_size`), its words (`kvatlas.report.memory_words`).
+Owns: where there is a choice, which other flags count blocks and are counted anew. Leaves to
+others: the choice (`kvatlas.plan.auto_block_size`), its words (`kvatlas.report.memory_words`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kvatlas.cli.block_size_words import AUTO
 from kvatlas.cli.pools import BLOCK_SIZES
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.errors import InputError
@@ -19,42 +20,25 @@ if TYPE_CHECKING:
     from kvatlas.cli.engines import EngineChoice
     from kvatlas.workload import Workload
 
-__all__ = ["AUTO", "chosen_for", "parsed_block_size", "refuse_auto"]
-
-AUTO = "auto"
-
-
-def parsed_block_size(text: str | None) -> tuple[int | None, bool]:
-    """Return (tokens or None, whether they are to be chosen). Raises: InputError."""
-    if text is None or text == AUTO:
-        return None, text == AUTO
-    try:
-        return int(text), False
-    except ValueError:
-        raise InputError(
-            "tokens per block",
-            field="--block-size",
-            value=text,
-            remedy=f"give a whole number, or {AUTO}",
-        ) from None
+__all__ = ["chosen_for", "refuse_auto"]
 
 
 def refuse_auto(flags: ReplayFlags, *, recorded: bool) -> None:
     """Refuse a choice where there is none to make. Raises: InputError."""
-    if not flags.block_size_auto:
+    if flags.block_size != AUTO:
         return
     if recorded:
         raise InputError(
             "a recording brings a block size of its own",
             field="--block-size",
-            value=AUTO,
+            value="auto",
             remedy="give a number",
         )
     if flags.engine != "vllm":
         raise InputError(
             f"{flags.engine} has one block size",
             field="--block-size",
-            value=AUTO,
+            value="auto",
             remedy="give a multiple of 256",
         )
 
@@ -86,7 +70,7 @@ def chosen_for(
             notes += (
                 f"counted in blocks of {usual} tokens: in blocks of {size} {', '.join(counted)}",
             )
-    found = choose(replace(flags, block_size=size, block_size_auto=False))
+    found = choose(replace(flags, block_size=size))
     pool = replace(found.pool, notes=(*found.pool.notes, *notes))
     return replace(found, pool=pool, block_size_choice=chosen)
 

@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
-from kvatlas.cli.capacity_flags import CapacityFlags, CurveFlags, StudyFlags
+from kvatlas.cli.capacity_flags import StudyFlags
+from kvatlas.cli.curve import CurveFlags
 from kvatlas.cli.files import STDOUT, require_writable
+from kvatlas.cli.policies import PoliciesFlags
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
+    from kvatlas.cli.bench_verdicts import VerdictsFlags
     from kvatlas.engine import DriveConfig, EngineConfig
     from kvatlas.workload import Workload
 
@@ -62,7 +65,7 @@ def naming_capacity_flags() -> Iterator[None]:
             raise
 
 
-def check_flags(flags: CapacityFlags) -> None:
+def check_flags(flags: CurveFlags | PoliciesFlags) -> None:
     """Check numbers that need no trace. Raises: InputError."""
     check_counts(flags, ("block_size", "blocks", "max_num_seqs", "max_num_batched_tokens"))
     if flags.replays < 0:
@@ -197,7 +200,7 @@ def open_trace(flags: StudyFlags) -> Workload:
         )
 
 
-def engine_of(flags: StudyFlags) -> tuple[EngineConfig, DriveConfig]:
+def engine_of(flags: StudyFlags | VerdictsFlags) -> tuple[EngineConfig, DriveConfig]:
     """Return vLLM as the flags describe it, its pool's size left open. Raises: InputError."""
     from kvatlas.engine import DriveConfig, EngineConfig
 

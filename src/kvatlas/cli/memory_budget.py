@@ -17,7 +17,7 @@ from kvatlas.units import parse_bytes
 if TYPE_CHECKING:
     from kvatlas.pressure.hybrid import MemoryBudget
 
-__all__ = ["choose_budget"]
+__all__ = ["choose_budget", "refuse_budget"]
 
 _WITHOUT_BUDGET = {
     "device_price": 1.0,
@@ -84,6 +84,27 @@ def choose_budget(flags: ReplayFlags) -> tuple[MemoryBudget, PoolChoice, ReplayF
     pool = replace(pool, num_blocks=most.device_blocks + 1, notes=notes)
     pool = replace(pool, said=pool.said | {"blocks_from": "--memory-budget"})
     return budget, pool, replace(flags, host_blocks=most.host_blocks)
+
+
+def refuse_budget(flags: ReplayFlags, *, recorded: bool) -> None:
+    """Refuse a budget where sizes are recorded, or are to be. Raises: InputError."""
+    if flags.memory_budget is None:
+        return
+    if recorded:
+        raise InputError(
+            "a recording brings sizes of its own",
+            field="--memory-budget",
+            value=flags.memory_budget,
+            remedy="leave it out",
+        )
+    for name in ("events", "html"):
+        if getattr(flags, name) is not None:
+            raise InputError(
+                "a recording cannot say that the pool has changed its size",
+                field=f"--{name}",
+                value=getattr(flags, name),
+                remedy="leave it out, or --memory-budget",
+            )
 
 
 def _as_if_all_were_the_devices(flags: ReplayFlags, total: int) -> ReplayFlags:

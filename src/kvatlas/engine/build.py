@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels.pressure_state import (
     LENGTH,
     LENGTH_BUCKETS,
@@ -43,7 +44,6 @@ from kvatlas.engine.kernels.state import (
 from kvatlas.engine.specs import (
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,
-    EngineConfig,
     FullAttentionSpec,
     KVCacheSpec,
     MambaSpec,

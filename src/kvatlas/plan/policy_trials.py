@@ -28,6 +28,7 @@ from kvatlas.plan.small_policies import (
     judged,
 )
 from kvatlas.pressure.hybrid import BudgetedReplay, MemoryBudget
+from kvatlas.registry import named
 from kvatlas.workload import Workload
 
 __all__ = ["BYTES_PER_TOKEN", "DEVICE_PRICE", "pool_under_pressure", "try_policies"]
@@ -100,13 +101,7 @@ def try_policies(
     """
     asked = list(SMALL_POLICIES) if names is None else list(dict.fromkeys(names))
     for name in asked:
-        if name not in SMALL_POLICIES:
-            raise InputError(
-                "unknown policy",
-                field="policies",
-                value=name,
-                remedy=f"use {', '.join(SMALL_POLICIES)}",
-            )
+        named(SMALL_POLICIES, name, "policy", field="policies")
     off = _trial(OFF, workload, _Setting(config=config), drive, on_progress)
     done: dict[str, PolicyTrial] = {OFF: off}
     for name in asked:

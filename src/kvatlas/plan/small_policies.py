@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from kvatlas.engine.settings import SETTINGS
+
 __all__ = [
     "HIT_POINTS",
     "PREEMPTION_SHARE",
@@ -62,13 +64,13 @@ class SmallPolicy:
     def flags(self) -> str:
         """The settings as flags of `kvatlas replay`."""
         words = ["--block-size auto"] if self.block_size else []
-        for name, value in self.settings.items():
-            flag = "--" + name.replace("_", "-")
-            words.append(flag if value is True else f"{flag} {value:g}")
-        return " ".join(words)
+        words += [
+            word for name, value in self.settings.items() for word in SETTINGS[name].words(value)
+        ]
+        return " ".join(filter(None, words))
 
 
-SMALL_POLICIES: dict[str, SmallPolicy] = {
+SMALL_POLICIES: Mapping[str, SmallPolicy] = {
     policy.name: policy
     for policy in (
         SmallPolicy(

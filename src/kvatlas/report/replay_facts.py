@@ -87,9 +87,10 @@ def subtitle(document: ReplayDocument) -> str:
     if config["arrivals"] == "backlog":
         arrivals = f"a backlog of {count(config['queue_depth'])}"
     sizes = " and ".join(str(size) for size in config["block_sizes"])
+    up_to = "" if document.hybrid is None else "up to "
     words = (
         f"{count(document.workload['requests'])} requests",
-        f"{count(config['num_blocks'])} blocks of {sizes} tokens",
+        f"{up_to}{count(config['num_blocks'])} blocks of {sizes} tokens",
         f"{count(config['max_num_seqs'])} seqs",
         f"{count(config['max_num_batched_tokens'])} tokens a step",
         arrivals,
