@@ -353,9 +353,13 @@ def _make_host_tier(
         block_size=config.resolved_hash_block_size,
         num_keys=num_keys,
     )
+    write_back = config.host_write_back
+    block_ms = config.resolved_hash_block_size * ms_per_token
+    if config.swap == "auto" and config.host_ms_per_block > block_ms:
+        write_back = "preempt"  # what is never brought back is not written: there, costs are weighed
     return make_tier(
         store,
-        write_back=config.host_write_back,
+        write_back=write_back,
         swap=config.swap,
         ms_per_block=config.host_ms_per_block,
         ms_per_token=ms_per_token,

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.engine.check import check_engine
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels import entries
 from kvatlas.engine.kernels.state import REJECTED
 from kvatlas.engine.kernels.stream import U32
 from kvatlas.engine.replay import DriveConfig, Replay
-from kvatlas.engine.specs import EngineConfig, FullAttentionSpec
+from kvatlas.engine.specs import FullAttentionSpec
 from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.events import Chunk

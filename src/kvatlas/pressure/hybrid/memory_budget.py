@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kvatlas.engine.specs import EngineConfig
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.errors import InputError
 from kvatlas.pressure.hybrid.tuning import Division, Prices, Space, Tuning, space
