@@ -116,5 +116,5 @@ def test_flags_are_those_of_replay() -> None:
 
 
 def test_an_unknown_policy_is_one_line() -> None:
-    with pytest.raises(InputError, match="use lazy-free, protect-waiting"):
+    with pytest.raises(InputError, match="use one of lazy-free, protect-waiting"):
         try_policies(conversation(), EngineConfig(num_blocks=900), TIMED, ["hope"])

@@ -6,21 +6,22 @@ the values (`EngineConfig`, `NanoConfig`, `DriveConfig`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from kvatlas.cli.flag_names import naming_flags
 from kvatlas.cli.host_tier import host_settings
 from kvatlas.cli.pools import BLOCK_SIZES, PoolChoice, choose_pool
 from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.replay import Replay
 from kvatlas.engine.results import DriveConfig
+from kvatlas.engine.setting import Setting
+from kvatlas.engine.settings import DRIVE_SETTINGS, ENGINE_SETTINGS, PRESSURE, TIER
 from kvatlas.engine.specs import (
-    PRESSURE_POLICIES,
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,
-    EngineConfig,
     MambaSpec,
     SlidingWindowSpec,
 )
@@ -37,12 +38,12 @@ _STATES = (MambaSpec, CrossAttentionSpec)
 _INTEGERS = (
     "blocks",
     "block_size",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "max_model_len",
-    "queue_depth",
-    "long_prefill_token_threshold",
-    "host_blocks",
+    *(
+        setting.name
+        for setting in ENGINE_SETTINGS + DRIVE_SETTINGS
+        # The policies for short memory have a limit of their own.
+        if setting.is_whole and not setting.in_bytes and setting.panel != PRESSURE
+    ),
 )
 _LARGEST = 2**31 - 1
 
@@ -108,13 +109,7 @@ def choose_engine(
             value = getattr(flags, name)
             if value is not None and value > _LARGEST:
                 raise InputError("must be below 2**31", field=name, value=value)
-        drive = DriveConfig(
-            arrivals=cast(Any, flags.arrivals),
-            queue_depth=flags.queue_depth,
-            step_ms_base=flags.step_ms_base,
-            step_ms_per_ktok=flags.step_ms_per_ktok,
-            block_like_vllm=flags.block_like_vllm,
-        )
+        drive = DriveConfig(**_values(flags, DRIVE_SETTINGS))
         if flags.engine == "nano-vllm":
             _refuse_what_nano_lacks(flags)
             return _nano(flags, drive, pool or choose_pool(flags))
@@ -128,19 +123,8 @@ def _vllm(
         num_blocks=pool.num_blocks,
         block_size=pool.block_size,
         kv_cache_groups=pool.groups,
-        max_num_seqs=flags.max_num_seqs,
-        max_num_batched_tokens=flags.max_num_batched_tokens,
-        max_model_len=flags.max_model_len,
-        policy=cast(Any, flags.policy),
-        watermark=flags.watermark,
-        scheduler_reserve_full_isl=flags.reserve_full_isl,
-        long_prefill_token_threshold=flags.long_prefill_token_threshold,
-        enable_prefix_caching=flags.prefix_caching,
-        async_scheduling=flags.async_scheduling,
         version=flags.engine_version or VLLM_VERSIONS[0],
-        eviction_policy=flags.eviction,
-        **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
-        placement=flags.placement,
+        **_values(flags, (setting for setting in ENGINE_SETTINGS if setting.panel != TIER)),
         **host_settings(flags, pool),
         **more,
     )
@@ -208,29 +192,17 @@ def _nano(flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice) -> EngineCho
     )
 
 
+def _values(flags: ReplayFlags, settings: Iterable[Setting]) -> dict[str, Any]:
+    """Return what the flags say of `settings`, by the names of their fields."""
+    return {setting.field: getattr(flags, setting.name) for setting in settings}
+
+
 def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
-    for name, harmless, what in (
-        ("policy", "fcfs", "no priorities"),
-        ("watermark", 0.0, "no watermark"),
-        ("reserve_full_isl", True, "no such switch"),
-        ("long_prefill_token_threshold", 0, "no such limit"),
-        ("prefix_caching", True, "no switch for its prefix cache"),
-        ("eviction", "lru", "one order of eviction"),
-        ("placement", "queue", "one order of its free blocks"),
-        ("host_memory", None, "no host tier"),
-        ("host_blocks", 0, "no host tier"),
-        ("host_policy", "lru", "no host tier"),
-        ("host_write_back", "evict", "no host tier"),
-        ("host_bandwidth", None, "no host tier"),
-        ("host_block_bytes", None, "no host tier"),
-        ("swap", "auto", "no host tier"),
-        ("async_scheduling", False, "no async scheduling"),
-        ("max_model_len", 131072, "no limit on a request's length"),
-        *((name, 0, "no policies for short memory") for name in PRESSURE_POLICIES),
-    ):
+    lacked = [(each.name, each.usual, each.nano_has) for each in ENGINE_SETTINGS if each.nano_has]
+    for name, harmless, has in (*lacked, ("host_memory", None, "no host tier")):
         if getattr(flags, name) != harmless:
             raise InputError(
-                f"nano-vLLM has {what}",
+                f"nano-vLLM has {has}",
                 field=name,
                 value=getattr(flags, name),
                 remedy="leave the flag out",

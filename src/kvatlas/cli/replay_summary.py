@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from kvatlas.cli.engines import EngineChoice
-from kvatlas.cli.host_tier import said_host_tier
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.cli.stopwatch import Stopwatch
 from kvatlas.cli.version import version
 from kvatlas.engine.replay import Replay
-from kvatlas.engine.specs import PRESSURE_POLICIES, KVCacheSpec
+from kvatlas.engine.settings import DRIVE_SETTINGS, ENGINE_SETTINGS, TIER
+from kvatlas.engine.specs import KVCacheSpec
 from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.jit import COMPILED
 from kvatlas.measure import measure_replay
@@ -88,34 +88,24 @@ def said_config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
         "block_size": choice.pool.block_size,
         "block_sizes": sorted({spec.block_size for spec in config.groups}),
         "kv_cache_groups": [_group(spec) for spec in config.groups],
-        "max_num_seqs": flags.max_num_seqs,
-        "max_num_batched_tokens": flags.max_num_batched_tokens,
-        "max_model_len": None if choice.is_nano else flags.max_model_len,
-        "policy": flags.policy,
-        "watermark": flags.watermark,
-        "reserve_full_isl": None if choice.is_nano else flags.reserve_full_isl,
-        "long_prefill_token_threshold": flags.long_prefill_token_threshold,
-        "prefix_caching": flags.prefix_caching,
-        "eviction_policy": flags.eviction,
-        "placement": flags.placement,
-        **said_host_tier(asdict(config)),
-        "async_scheduling": flags.async_scheduling,
-        **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
-        "arrivals": drive.arrivals,
-        "queue_depth": drive.queue_depth,
+        **_engine_settings(flags, choice),
+        **{each.key: getattr(drive, each.field) for each in DRIVE_SETTINGS},
         "step_time_model": "linear",
-        "step_ms_base": drive.step_ms_base,
-        "step_ms_per_ktok": drive.step_ms_per_ktok,
-        "block_like_vllm": drive.block_like_vllm,
         "trace": flags.trace,
-        "format": flags.format,
-        "limit": flags.limit,
-        "seed": flags.seed,
-        "sort": flags.sort,
-        "last_block": flags.last_block,
-        "tokens_per_id": flags.tokens_per_id,
-        "identity_tokens": flags.identity_tokens,
+        **flags.reading(),
     }
+
+
+def _engine_settings(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    for setting in ENGINE_SETTINGS:
+        if setting.panel == TIER:  # the flags may say it in bytes
+            said[setting.key] = setting.said(getattr(choice.config, setting.field))
+        else:
+            said[setting.key] = getattr(flags, setting.name)
+    if choice.is_nano:  # has neither, on or off
+        said |= {"max_model_len": None, "reserve_full_isl": None}
+    return said
 
 
 def _group(spec: KVCacheSpec) -> dict[str, Any]:

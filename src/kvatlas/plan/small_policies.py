@@ -7,16 +7,18 @@ thresholds. Leaves to others: the policies (the engine), the figures (`kvatlas.m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from kvatlas.engine import DriveConfig, EngineConfig, Replay
 from kvatlas.engine.replay import blocks_needed
+from kvatlas.engine.settings import SETTINGS
 from kvatlas.engine.specs import FullAttentionSpec
 from kvatlas.errors import InputError
 from kvatlas.jit import COMPILED
 from kvatlas.measure import Conditions, measure_replay
+from kvatlas.registry import named
 from kvatlas.workload import Workload
 
 __all__ = [
@@ -62,45 +64,44 @@ class SmallPolicy:
     @property
     def flags(self) -> str:
         """The settings as flags of `kvatlas replay`."""
-        words = []
-        for name, value in self.settings.items():
-            flag = "--" + name.replace("_", "-")
-            words.append(flag if value is True else f"{flag} {value:g}")
-        return " ".join(words)
+        words = [
+            word for name, value in self.settings.items() for word in SETTINGS[name].words(value)
+        ]
+        return " ".join(filter(None, words))
 
 
-SMALL_POLICIES: dict[str, SmallPolicy] = {
-    policy.name: policy
-    for policy in (
-        SmallPolicy(
-            name="lazy-free",
-            summary="a finished request keeps its blocks for 32 steps unless somebody needs them",
-            settings={"lazy_free_steps": 32},
+SMALL_POLICIES: Mapping[str, SmallPolicy] = {
+    name: SmallPolicy(name=name, summary=summary, settings=settings)
+    for name, summary, settings in (
+        (
+            "lazy-free",
+            "a finished request keeps its blocks for 32 steps unless somebody needs them",
+            {"lazy_free_steps": 32},
         ),
-        SmallPolicy(
-            name="protect-waiting",
-            summary="what the first 16 waiting requests will hit is kept from eviction",
-            settings={"protect_waiting": 16},
+        (
+            "protect-waiting",
+            "what the first 16 waiting requests will hit is kept from eviction",
+            {"protect_waiting": 16},
         ),
-        SmallPolicy(
-            name="blocks-ahead",
-            summary="a decoding request takes 4 blocks ahead while they are free",
-            settings={"preallocate_blocks": 4},
+        (
+            "blocks-ahead",
+            "a decoding request takes 4 blocks ahead while they are free",
+            {"preallocate_blocks": 4},
         ),
-        SmallPolicy(
-            name="predicted-ahead",
-            summary="a decoding request takes blocks up to its answer's predicted end",
-            settings={"preallocate_predicted": True},
+        (
+            "predicted-ahead",
+            "a decoding request takes blocks up to its answer's predicted end",
+            {"preallocate_predicted": True},
         ),
-        SmallPolicy(
-            name="admit-by-growth",
-            summary="admission leaves room for all of the predicted growth of what runs",
-            settings={"admission_growth": 1.0},
+        (
+            "admit-by-growth",
+            "admission leaves room for all of the predicted growth of what runs",
+            {"admission_growth": 1.0},
         ),
-        SmallPolicy(
-            name="admit-by-half",
-            summary="admission leaves room for half of the predicted growth of what runs",
-            settings={"admission_growth": 0.5},
+        (
+            "admit-by-half",
+            "admission leaves room for half of the predicted growth of what runs",
+            {"admission_growth": 0.5},
         ),
     )
 }
@@ -200,19 +201,12 @@ def try_policies(
     requests finished; what it raises ends the whole. Raises: InputError for an unknown policy.
     """
     asked = list(SMALL_POLICIES) if names is None else list(dict.fromkeys(names))
-    for name in asked:
-        if name not in SMALL_POLICIES:
-            raise InputError(
-                "unknown policy",
-                field="policies",
-                value=name,
-                remedy=f"use {', '.join(SMALL_POLICIES)}",
-            )
+    tried = [named(SMALL_POLICIES, name, "policy", field="policies") for name in asked]
     off = _trial("off", workload, config, drive, on_progress)
     trials = []
-    for name in asked:
-        changed = config.with_(**SMALL_POLICIES[name].settings)
-        trials.append(judged(_trial(name, workload, changed, drive, on_progress), off))
+    for policy in tried:
+        changed = config.with_(**policy.settings)
+        trials.append(judged(_trial(policy.name, workload, changed, drive, on_progress), off))
     return TraceVerdicts(
         trace=workload.name,
         requests=workload.num_requests,
@@ -252,25 +246,14 @@ def judged(trial: PolicyTrial, off: PolicyTrial) -> PolicyTrial:
             share = f"{longer_s / theirs:+.1%}" if theirs > 0 else f"{longer_s:+.2f} s"
             (better if longer_s < 0 else worse).append(f"{what} {share}")
     word = {(True, False): "gain", (True, True): "mixed", (False, True): "loss"}
-    return PolicyTrial(
-        **{name: getattr(trial, name) for name in _MEASURED},
+    return replace(
+        trial,
         verdict=word.get((bool(better), bool(worse)), "no gain"),
         gains=tuple(better),
         losses=tuple(worse),
     )
 
 
-_MEASURED = (
-    "name",
-    "token_hit_rate",
-    "preemptions",
-    "recomputed_tokens",
-    "queue_mean_s",
-    "finish_mean_s",
-    "finished_after_s",
-    "never_served",
-    "acted",
-)
 _ACTED = ("lazy_kept", "refreshed_blocks", "allocated_ahead", "held_back")
 
 
