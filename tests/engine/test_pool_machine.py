@@ -78,6 +78,7 @@ class PoolMachine(RuleBasedStateMachine):
             return
         self.ours.check()
         assert self.ours.get_all_free_blocks() == self.naive.free
+        assert self.ours.first_free_blocks(3) == self.naive.free[:3]
         assert self.ours.get_num_free_blocks() == len(self.naive.free)
         assert int(self.ours.state.info.evictions) == self.naive.evictions
         for key in range(0, 91, 7):

@@ -310,7 +310,7 @@ def test_an_admission_looks_at_no_more_of_the_queue_than_it_takes(
         assert request is not None
         tiers.release(request)
     queue = tiers.pool.get_all_free_blocks()
-    assert tiers._next_victims(50) == queue
+    assert tiers.pool.first_free_blocks(50) == queue
     monkeypatch.setattr(tiers.pool, "get_all_free_blocks", None)
     request = tiers.admit(path(99, 4))
     assert request is not None

@@ -162,11 +162,19 @@ class BlockPool:
 
     def get_all_free_blocks(self) -> list[int]:
         """The free queue from head (evicted first) to tail. O(blocks)."""
-        chain = self.state.blocks["next_free"].tolist()
-        ids, block = [], chain[self.num_gpu_blocks]
-        while block != self.num_gpu_blocks:
+        return self._from_head(self.state.blocks["next_free"].tolist(), self.num_gpu_blocks)
+
+    def first_free_blocks(self, count: int) -> list[int]:
+        """The first `count` blocks of the free queue, or as many as it has. O(count)."""
+        return self._from_head(self.state.blocks["next_free"], count)
+
+    def _from_head(self, next_free: Sequence[int], most: int) -> list[int]:
+        sentinel = self.num_gpu_blocks
+        ids: list[int] = []
+        block = int(next_free[sentinel])
+        while block != sentinel and len(ids) < most:
             ids.append(block)
-            block = chain[block]
+            block = int(next_free[block])
         return ids
 
     def block(self, block_id: int) -> KVCacheBlock:

@@ -113,7 +113,7 @@ class BlockTiers:
             return None
         slots = self.host.acquire(list(keys[len(hits) :]))
         self.pool.touch(hits)
-        self._write_back(self._next_victims(new))
+        self._write_back(self.pool.first_free_blocks(new))
         ids = self.pool.get_new_blocks(new)
         if ids is None:
             raise InvariantError("hybrid: blocks that were counted are not there")
@@ -169,16 +169,6 @@ class BlockTiers:
             if found is None:
                 break
             ids += found
-        return ids
-
-    def _next_victims(self, count: int) -> list[int]:
-        """Return the first blocks of the free queue; O(count), not of the queue."""
-        behind = self.pool.state.blocks["next_free"]
-        ids: list[int] = []
-        block = int(behind[self.pool.num_gpu_blocks])  # the queue's sentinel
-        while len(ids) < count:
-            ids.append(block)
-            block = int(behind[block])
         return ids
 
     def _measure(self, keys: Sequence[int]) -> None:

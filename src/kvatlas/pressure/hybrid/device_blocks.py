@@ -86,8 +86,7 @@ class DeviceBlocks:
 
     def _park(self, count: int) -> None:
         if self.blocks_per_page == 1:
-            count = min(count, self.pool.get_num_free_blocks())
-            ids = self.pool.get_all_free_blocks()[:count]  # those that are evicted first
+            ids = self.pool.first_free_blocks(count)
         else:
             ids = self._free_pages(count // self.blocks_per_page)
         if self._on_evict is not None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from operator import index
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
     from kvatlas.storage.arena.gpu_memory_pool import GPUMemoryPool
 
-__all__ = ["Allocation", "no_allocation", "power_of_two", "whole"]
+__all__ = ["Allocation", "no_allocation", "power_of_two", "whole", "whole_row"]
 
 _LARGEST_ALIGNMENT = 1 << 30
 
@@ -62,6 +65,16 @@ def whole(value: int, field: str) -> int:
         return index(value)
     except TypeError as error:
         raise InputError("must be a whole number", field=field, value=value) from error
+
+
+def whole_row(values: ArrayLike, field: str) -> NDArray[np.int64]:
+    """Return whole numbers as one row (n,). Raises: InputError for another shape, or fractions."""
+    row = np.asarray(values)
+    if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
+        raise InputError("must be one row of whole numbers", field=field)
+    if row.dtype == np.uint64:  # what would wrap is too large for any pool, and stays so
+        row = np.minimum(row, np.iinfo(np.int64).max)
+    return np.ascontiguousarray(row, np.int64)
 
 
 def power_of_two(value: int, field: str, least: int) -> int:

@@ -25,7 +25,13 @@ from kvatlas.storage.arena._ranges_kernel import (
     node_of_handle,
 )
 from kvatlas.storage.arena._state_kernel import GROW, NONE
-from kvatlas.storage.arena.allocation import Allocation, no_allocation, power_of_two, whole
+from kvatlas.storage.arena.allocation import (
+    Allocation,
+    no_allocation,
+    power_of_two,
+    whole,
+    whole_row,
+)
 from kvatlas.storage.arena.backing import make_backing
 from kvatlas.storage.arena.build import grown, make_arena
 from kvatlas.storage.arena.calls import direct
@@ -145,14 +151,14 @@ class GPUMemoryPool:
         The same as n calls of `allocate`, some fifty times as fast. Raises: InputError, as there;
         then nothing was allocated.
         """
-        asked = np.asarray(sizes)
+        asked = whole_row(sizes, "sizes")
         alignment = power_of_two(alignment, "alignment", 1)
-        if asked.ndim != 1 or (asked.size and (asked.dtype.kind not in "iu" or asked.min() < 1)):
-            raise InputError("must be one row of whole numbers from 1 on", field="sizes")
+        if asked.size and asked.min() < 1:
+            raise InputError("must be whole numbers from 1 on", field="sizes")
         handles = np.empty(asked.size, np.int64)
         with self._lock:
             # What is larger than the arena can wait for the compiled code to refuse it.
-            asked = np.minimum(asked, self._capacity_bytes + 1).astype(np.int64)
+            asked = np.minimum(asked, self._capacity_bytes + 1)
             start = 0
             while start < asked.size:
                 start = self._allocate_many(asked, alignment, handles, start, self._is_final)
@@ -176,9 +182,7 @@ class GPUMemoryPool:
 
         Raises: InputError when one is no allocation, or there twice; then nothing was freed.
         """
-        which = np.ascontiguousarray(handles, np.int64)
-        if which.ndim != 1:
-            raise InputError("must be one row", field="handles", value=which.shape)
+        which = whole_row(handles, "handles")
         with self._lock:
             bad = first_not_live(self._arena, which)
             if bad != NONE:
@@ -192,7 +196,7 @@ class GPUMemoryPool:
 
     def offsets(self, handles: ArrayLike) -> I64:
         """Return where allocations begin in the buffer. Raises: InputError when one is freed."""
-        which = np.ascontiguousarray(handles, np.int64)
+        which = whole_row(handles, "handles")
         with self._lock:
             bad = first_not_live(self._arena, which)
             if bad != NONE:
