@@ -167,9 +167,10 @@ def test_a_run_with_a_host_tier_says_what_its_events_do_not(tmp_path: Path) -> N
     path = tmp_path / "tiered.parquet"
     done = kvatlas(
         "replay", "--limit", 80, "--blocks", 500, "--host-blocks", 200, "--events", path,
-        "--json", tmp_path / "replay.json",
+        "--json", tmp_path / "replay.json", "--html", tmp_path / "replay.html",
     )  # fmt: skip
     assert (done.code, done.err) == (0, "")
+    assert "a prefix cache alone, no host tier" in (tmp_path / "replay.html").read_text()
     out = tmp_path / "report.json"
     done = kvatlas("report", path, "--no-what-if", "--json", out)
     said, replay = json.loads(out.read_bytes()), json.loads((tmp_path / "replay.json").read_bytes())

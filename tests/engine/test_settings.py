@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
@@ -101,3 +103,21 @@ def test_what_is_not_vllms_is_off_by_default() -> None:
     for name in ("lazy_free_steps", "preallocate_predicted", "admission_growth"):
         assert EngineConfig(num_blocks=9).with_(**{name: 1}).under_pressure
     assert not EngineConfig(num_blocks=9, forget_uncomputed=True).under_pressure
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import kvatlas, kvatlas.engine, kvatlas.engine.settings",
+        "from kvatlas.engine import DriveConfig, EngineConfig, FullAttentionSpec",
+        "from kvatlas.eviction import POLICIES; from kvatlas.placement import PLACEMENTS",
+        "from kvatlas.tiers import TIER_POLICIES",
+        "import kvatlas.pressure, kvatlas.storage.arena, kvatlas.defrag, kvatlas.llama",
+    ],
+)
+def test_names_and_settings_need_no_compiler(line: str) -> None:
+    told = f"{line}\nimport sys\nprint('numba' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "False\n"

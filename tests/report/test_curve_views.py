@@ -147,7 +147,7 @@ def test_the_page_stands_alone_and_begins_with_what_to_do() -> None:
 
 
 def test_a_section_for_another_page_is_well_formed() -> None:
-    section = curve_section(curve_document())
+    section = curve_section(curve_document(), host_tier=False)
     checked(f"<html><body>{section}</body></html>".encode())
     assert section.startswith('<section id="capacity"')
     assert section.count("<h1") == 0

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from kvatlas.cli.capacity_flags import CAPACITIES, StudyFlags
+from kvatlas.cli.capacity_flags import CAPACITIES, ENGINE, StudyFlags
 from kvatlas.cli.shared_flags import option
 from kvatlas.cli.taking import takes
 
@@ -72,7 +72,7 @@ class PlacementFlags(StudyFlags):
     ] = False
 
 
-@takes(PlacementFlags, panels=(CAPACITIES, _PLACEMENT, _ENGINE))
+@takes(PlacementFlags, panels=(CAPACITIES, _PLACEMENT, _ENGINE, ENGINE))
 def bench_placement(flags: PlacementFlags) -> None:
     """Compare placement policies: runs per request, hits, time per block, free runs, pages."""
     from kvatlas.cli.bench_placement_run import run_placement

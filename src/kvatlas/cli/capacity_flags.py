@@ -11,18 +11,8 @@ from typing import Annotated
 
 import typer
 
-from kvatlas.cli.shared_flags import (
-    OUTPUT,
-    Format,
-    IdentityTokens,
-    Json,
-    LastBlock,
-    Limit,
-    Seed,
-    Sort,
-    TokensPerId,
-    option,
-)
+from kvatlas.cli.reading_flags import ReadingFlags
+from kvatlas.cli.shared_flags import OUTPUT, Json, option
 from kvatlas.cli.taking import setting_flag
 
 __all__ = [
@@ -86,7 +76,7 @@ Html = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyFlags:
+class StudyFlags(ReadingFlags):
     """What every study of one trace takes; `None` where nothing was given."""
 
     trace: Trace = None
@@ -95,13 +85,6 @@ class StudyFlags:
     max_num_batched_tokens: int = setting_flag("max_num_batched_tokens", ENGINE)
     max_model_len: int = setting_flag("max_model_len", ENGINE)
     arrivals: str = setting_flag("arrivals", ENGINE)
-    format: Format = None
-    limit: Limit = None
-    seed: Seed = None
-    sort: Sort = False
-    last_block: LastBlock = None
-    tokens_per_id: TokensPerId = None
-    identity_tokens: IdentityTokens = None
     json: Json = None
     csv: Csv = None
     html: Html = None

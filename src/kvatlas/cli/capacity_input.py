@@ -187,17 +187,7 @@ def open_trace(flags: StudyFlags) -> Workload:
     from kvatlas.cli.trace_source import open_workload
 
     with naming_capacity_flags():
-        return open_workload(
-            flags.trace,
-            format=flags.format,
-            limit=flags.limit,
-            seed=flags.seed,
-            sort=flags.sort,
-            last_block=flags.last_block,
-            tokens_per_id=flags.tokens_per_id,
-            identity_tokens=flags.identity_tokens,
-            block_size=flags.block_size,
-        )
+        return open_workload(flags.trace, block_size=flags.block_size, **flags.reading())
 
 
 def engine_of(flags: StudyFlags | VerdictsFlags) -> tuple[EngineConfig, DriveConfig]:
@@ -243,7 +233,7 @@ def require_somebody(workload: Workload, config: EngineConfig) -> None:
 def said_flags(flags: StudyFlags, **more: Any) -> dict[str, Any]:
     """Return every setting by the name of its flag, and what came of them."""
     said = {name: value for name, value in asdict(flags).items() if name not in _OUTPUTS}
-    return {**said, **more}
+    return {"trace": flags.trace, "block_size": flags.block_size, **said, **more}
 
 
 def _flag(name: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from kvatlas.cli.reading_flags import ReadingFlags
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.engine.settings import SETTINGS
 from kvatlas.errors import InputError
@@ -35,7 +36,7 @@ _SETTINGS = {
 }
 _FLAGS = tuple(field.name for field in fields(ReplayFlags) if field.name in _SETTINGS)
 _TYPED_AS_BYTES = {setting.name for setting in SETTINGS.values() if setting.in_bytes}
-_OF_TRACES = ("format", "seed", "sort", "last_block", "tokens_per_id", "identity_tokens")
+_OF_TRACES = tuple(field.name for field in fields(ReadingFlags) if field.name != "limit")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import typer
 
-from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.cli.replay_flags import ENGINE, ReplayFlags
 from kvatlas.cli.taking import takes
+from kvatlas.engine.settings import CLOCK, POOL, PRESSURE, SCHEDULER, TIER
 
 __all__ = ["replay"]
 
 
-@takes(ReplayFlags)
+@takes(ReplayFlags, panels=(ENGINE, POOL, TIER, SCHEDULER, PRESSURE, CLOCK))
 def replay(flags: ReplayFlags) -> None:
     """Replay a trace through an exact twin of the engine's scheduler and KV memory."""
     from kvatlas.cli.replay_run import run_replay

@@ -13,28 +13,19 @@ from typing import Annotated
 import typer
 
 from kvatlas.cli.block_size_words import parsed_block_size
-from kvatlas.cli.shared_flags import (
-    OUTPUT,
-    Format,
-    IdentityTokens,
-    Json,
-    LastBlock,
-    Limit,
-    Seed,
-    Sort,
-    TokensPerId,
-    option,
-)
+from kvatlas.cli.reading_flags import ReadingFlags
+from kvatlas.cli.shared_flags import OUTPUT, Json, option
 from kvatlas.cli.taking import setting_flag
 from kvatlas.engine.settings import POOL, TIER
 
-__all__ = ["ReplayFlags"]
+__all__ = ["ENGINE", "ReplayFlags"]
 
-_ENGINE = "Engine"
+ENGINE = "Engine"
+"""The group of flags that say whose rules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayFlags:
+class ReplayFlags(ReadingFlags):
     """The flags; `None` where nothing was given and the default depends on other flags.
 
     `given` names those that the user typed: a recording has settings of its own for the others.
@@ -52,7 +43,7 @@ class ReplayFlags:
     ] = None
     engine: Annotated[
         str,
-        option("--engine", help="Whose rules.", panel=_ENGINE, metavar="[vllm|nano-vllm]"),
+        option("--engine", help="Whose rules.", panel=ENGINE, metavar="[vllm|nano-vllm]"),
     ] = "vllm"
     engine_version: Annotated[
         str | None,
@@ -60,7 +51,7 @@ class ReplayFlags:
             "--engine-version",
             help="Which version of them: 0.32 or pre-42656 for vllm, bb823b3 or 9e8507e for "
             "nano-vllm. The first by default.",
-            panel=_ENGINE,
+            panel=ENGINE,
             metavar="VERSION",
         ),
     ] = None
@@ -190,13 +181,6 @@ class ReplayFlags:
     step_ms_base: float = setting_flag("step_ms_base")
     step_ms_per_ktok: float = setting_flag("step_ms_per_ktok")
     block_like_vllm: bool = setting_flag("block_like_vllm")
-    format: Format = None
-    limit: Limit = None
-    seed: Seed = None
-    sort: Sort = False
-    last_block: LastBlock = None
-    tokens_per_id: TokensPerId = None
-    identity_tokens: IdentityTokens = None
     json: Json = None
     html: Annotated[
         str | None,

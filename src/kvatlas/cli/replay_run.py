@@ -101,17 +101,7 @@ def _replay(
         workload = (
             source.workload
             if source is not None
-            else open_workload(
-                flags.trace,
-                format=flags.format,
-                limit=flags.limit,
-                seed=flags.seed,
-                sort=flags.sort,
-                last_block=flags.last_block,
-                tokens_per_id=flags.tokens_per_id,
-                identity_tokens=flags.identity_tokens,
-                block_size=choice.identity_tokens,
-            )
+            else open_workload(flags.trace, block_size=choice.identity_tokens, **flags.reading())
         )
         if flags.block_size == AUTO:
             choice = chosen_for(flags, choice, workload, choose_engine)

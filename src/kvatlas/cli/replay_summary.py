@@ -114,13 +114,7 @@ def said_config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
         **{each.key: getattr(drive, each.field) for each in DRIVE_SETTINGS},
         "step_time_model": "linear",
         "trace": flags.trace,
-        "format": flags.format,
-        "limit": flags.limit,
-        "seed": flags.seed,
-        "sort": flags.sort,
-        "last_block": flags.last_block,
-        "tokens_per_id": flags.tokens_per_id,
-        "identity_tokens": flags.identity_tokens,
+        **flags.reading(),
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import Field, field, fields
+from dataclasses import MISSING, Field, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -74,7 +74,8 @@ def _parameter(each: Field[Any], hint: Any) -> inspect.Parameter | None:
         hint = Annotated[hint, each.metadata[_OPTION]]
     elif not hasattr(hint, "__metadata__"):
         return None
-    return inspect.Parameter(each.name, _KEYWORD, annotation=hint, default=each.default)
+    default = inspect.Parameter.empty if each.default is MISSING else each.default
+    return inspect.Parameter(each.name, _KEYWORD, annotation=hint, default=default)
 
 
 def _place(parameter: inspect.Parameter, panels: Sequence[str]) -> int:

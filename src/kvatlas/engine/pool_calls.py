@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from kvatlas.engine.build import make_pool, placement_of
+from kvatlas.engine.build_pool import make_pool, placement_of
 from kvatlas.engine.check import check_pool
 from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels.pool_calls import make_calls

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kvatlas.engine.kernels.state import F64
 from kvatlas.engine.settings import DriveSettings
 from kvatlas.errors import InputError
+
+F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,15 +68,17 @@ def curve_html(document: CurveDocument) -> bytes:
     )
 
 
-def curve_section(document: CurveDocument) -> str:
+def curve_section(document: CurveDocument, *, host_tier: bool) -> str:
     """Return headline, curve and advice as a section of another page, under its own heading.
 
-    The page needs the styles of `capacity_html.ASSETS`.
+    The page needs the styles of `capacity_html.ASSETS`. Beside a host tier the heading says that
+    the curve leaves it out.
     """
+    alone = "a prefix cache alone, no host tier" if host_tier else "a prefix cache alone"
     document = replace(document, focus_name=_THIS_POOL)
     parts = [
         '<section id="capacity" class="capacity-page"><h2>Capacity <small>what more or less memory '
-        "would do, a prefix cache alone</small></h2>"
+        f"would do, {alone}</small></h2>"
     ]
     parts += [f'<p class="lead">{escape(sentence)}</p>' for sentence in document.headline]
     parts += [*_charts(document, tall=False), *_bounds(document)]

@@ -51,7 +51,7 @@ class Section:
 
 def headline(document: ReplayDocument) -> tuple[tuple[str, str, str], ...]:
     """Return label, figure and explanation of the shares that come first."""
-    alone = " of the device alone" if document.config.get("host_blocks") else ""
+    pool = "a device pool" if document.config.get("host_blocks") else "a pool"
     return (
         (
             "Token hit rate",
@@ -61,7 +61,7 @@ def headline(document: ReplayDocument) -> tuple[tuple[str, str, str], ...]:
         (
             "Optimum",
             "prefix.optimum_token_hit_rate",
-            f"the most that any eviction policy could hit in a pool of this size{alone}",
+            f"the most that any eviction policy could hit in {pool} of this size",
         ),
         (
             "Ceiling",

@@ -49,7 +49,7 @@ def run_html(document: RunDocument) -> bytes:
 
 def _capacity(document: RunDocument) -> Iterator[str]:
     if document.capacity is not None:
-        yield curve_section(document.capacity)
+        yield curve_section(document.capacity, host_tier=bool(document.config.get("host_blocks")))
 
 
 def _top(document: RunDocument) -> Iterator[str]:

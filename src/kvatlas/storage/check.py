@@ -5,13 +5,12 @@ Owns: what must hold after every operation. Leaves to others: making it hold. O(
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvatlas.errors import InvariantError
-from kvatlas.storage.layouts import LOGICAL
-
-if TYPE_CHECKING:
-    from kvatlas.storage.pool import KVCacheMemoryPool
+from kvatlas.storage.layouts import LOGICAL, Placed
+from kvatlas.storage.moves import IdBook
+from kvatlas.storage.statistics import StorageStats
 
 
 def _require(holds: bool, promise: str) -> None:
@@ -19,38 +18,45 @@ def _require(holds: bool, promise: str) -> None:
         raise InvariantError(promise)
 
 
-def check_storage(pool: KVCacheMemoryPool) -> None:
-    """Check that the views cover the memory exactly, the id books are clean, the counts add up.
+def check_layers(memory: Any, placed: Placed, layers: tuple[Any, ...]) -> None:
+    """Check that the views cover the memory exactly.
 
     Raises:
         InvariantError: names the first promise that is broken.
     """
-    memory, placed = pool.memory.bytes, pool.placed
-    size = memory.nbytes
-    _require(size == pool.total_bytes, "the memory is not the blocks' bytes")
-    shape = (pool.num_blocks, 2, pool.block_size, pool.kv_heads, pool.head_size)
+    size, sizes = memory.nbytes, dict(zip(placed.axes, placed.lengths, strict=True))
+    _require(
+        size == placed.num_blocks * placed.shape.bytes_per_block,
+        "the memory is not the blocks' bytes",
+    )
+    shape = tuple(sizes[axis] for axis in LOGICAL)
     start = _where(memory)[0]
     steps = [placed.strides[axis] for axis in LOGICAL]
     begins = set()
-    for index, view in enumerate(pool.layers):
+    for index, view in enumerate(layers):
         _require(tuple(view.shape) == shape, f"layer {index} has another shape")
         address, strides = _where(view)
         _require(strides == steps, f"layer {index} has other strides")
         _require(address == start + index * placed.strides["layer"], f"layer {index} is a copy")
         begins.add(address)
-    _require(len(begins) == pool.num_layers, "two layers lie at one place")
+    _require(len(begins) == sizes["layer"], "two layers lie at one place")
     # Strides that are the products of the lengths below them number every byte exactly once.
     covered = placed.shape.itemsize
     for axis, length in zip(reversed(placed.axes), reversed(placed.lengths), strict=True):
         _require(placed.strides[axis] == covered, f"axis {axis} overlaps or leaves a gap")
         covered *= length
     _require(covered == size, "the axes do not cover the memory")
-    _require(pool.book.check(), "an id is still marked")
-    stats = pool.stats()
-    _require(stats.bytes_per_block == pool.bytes_per_block, "the statistics' block is another")
+
+
+def check_books(book: IdBook, stats: StorageStats, placed: Placed, *, zero_on_free: bool) -> None:
+    """Check that no id is left marked and that the counts add up. Raises: InvariantError."""
+    _require(book.check(), "an id is still marked")
+    _require(
+        stats.bytes_per_block == placed.shape.bytes_per_block, "the statistics' block is another"
+    )
     _require(stats.staged_bytes <= stats.moved_bytes, "more was staged than moved")
     _require(
-        not pool.zero_on_free or stats.zeroed_blocks >= stats.freed_blocks,
+        not zero_on_free or stats.zeroed_blocks >= stats.freed_blocks,
         "a freed block was not zeroed",
     )
 

@@ -5,7 +5,7 @@ Owns: what fits what, and the way over a buffer. Leaves to others: the copies (`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,27 +16,9 @@ from kvatlas.storage.host import HostMemory, copy_between
 from kvatlas.storage.layouts import Placed
 from kvatlas.storage.moves import Ids
 
-if TYPE_CHECKING:
-    from kvatlas.storage.pool import KVCacheMemoryPool
-
 Memory = HostMemory | DeviceMemory
 BUFFER_BYTES = 64 * 2**20
 _ORDER = ("layer", "kv", "slot", "head", "dim")
-
-
-def require_same_blocks(source: KVCacheMemoryPool, target: KVCacheMemoryPool) -> None:
-    """Raise InputError when a block of the one is no block of the other."""
-    if source is target:
-        raise InputError("a pool cannot be its own target", field="other", remedy="use copy")
-    for name in ("num_layers", "block_size", "kv_heads", "head_size", "dtype"):
-        here, there = getattr(source, name), getattr(target, name)
-        if here != there:
-            raise InputError(
-                f"the pools' blocks differ in {name}",
-                field="other",
-                value=there,
-                remedy=f"the source's is {here}",
-            )
 
 
 def copy_to(source: Memory, target: Memory, sources: Ids, targets: Ids) -> None:
@@ -92,15 +74,13 @@ def _reordered(rows: NDArray[np.uint8], placed: Placed, wanted: Placed) -> NDArr
     return found
 
 
-def buffer(pool: KVCacheMemoryPool, count: int, out: Any) -> Any:
-    """Return `out`, or a fresh buffer of `count` rows as the pool's backend has them."""
-    shape = (count, pool.bytes_per_block)
-    if out is not None:
-        return require_rows(out, *shape)
-    if pool.backend == "numpy":
+def fresh_rows(count: int, bytes_per_block: int, *, backend: str, device: str) -> Any:
+    """Return an unwritten buffer of `count` rows as the backend has them."""
+    shape = (count, bytes_per_block)
+    if backend == "numpy":
         return np.empty(shape, np.uint8)
     torch = import_torch()
-    return torch.empty(shape, dtype=torch.uint8, device=pool.device)
+    return torch.empty(shape, dtype=torch.uint8, device=device)
 
 
 def require_rows(found: Any, count: int, bytes_per_block: int) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kvatlas.errors import InputError
 from kvatlas.storage import exchange, layouts
-from kvatlas.storage.check import check_storage
+from kvatlas.storage.check import check_books, check_layers
 from kvatlas.storage.device import DeviceMemory, import_torch
 from kvatlas.storage.digest import digests
 from kvatlas.storage.dtypes import number
@@ -125,7 +125,10 @@ class KVCacheMemoryPool:
     @cached_property
     def layers(self) -> tuple[Any, ...]:
         """A view per layer: (num_blocks, 2, block_size, kv_heads, head_size)."""
-        return tuple(layer_view(self, index) for index in range(self.num_layers))
+        return tuple(
+            layer_view(self.memory.bytes, self.placed, self.number, self.backend, index)
+            for index in range(self.num_layers)
+        )
 
     def key(self, layer: int) -> Any:
         """Return the keys of a layer, a view (num_blocks, block_size, kv_heads, head_size)."""
@@ -177,7 +180,7 @@ class KVCacheMemoryPool:
         Raises:
             InputError: another shape or dtype, the pool itself, no such block, a target twice.
         """
-        exchange.require_same_blocks(self, other)
+        self._require_same_blocks(other)
         sources = self.book.ids(source_ids, "source_ids")
         targets = other.book.ids(target_ids, "target_ids", once=True)
         same_length(sources, targets)
@@ -196,7 +199,11 @@ class KVCacheMemoryPool:
             InputError: no such block, an `out` of another shape.
         """
         ids = self.book.ids(block_ids, "block_ids")
-        out = exchange.buffer(self, len(ids), out)
+        wanted = (len(ids), self.bytes_per_block)
+        if out is None:
+            out = exchange.fresh_rows(*wanted, backend=self.backend, device=self.device)
+        else:
+            exchange.require_rows(out, *wanted)
         self.memory.gather(ids, exchange.as_memory(self.memory, out, "out"))
         self._count(gathered_blocks=len(ids))
         return out
@@ -248,7 +255,8 @@ class KVCacheMemoryPool:
 
     def check(self) -> None:
         """Check that the views cover the memory exactly, and the books. Raises InvariantError."""
-        check_storage(self)
+        check_layers(self.memory.bytes, self.placed, self.layers)
+        check_books(self.book, self._stats, self.placed, zero_on_free=self.zero_on_free)
 
     def _layer(self, index: int) -> Any:
         if not 0 <= _whole(index) < self.num_layers:
@@ -265,6 +273,20 @@ class KVCacheMemoryPool:
         targets = self.book.ids(target_ids, "target_ids", once=True)
         same_length(sources, targets)
         return sources, targets
+
+    def _require_same_blocks(self, other: KVCacheMemoryPool) -> None:
+        """Raise InputError when a block of the one is no block of the other."""
+        if self is other:
+            raise InputError("a pool cannot be its own target", field="other", remedy="use copy")
+        for name in ("num_layers", "block_size", "kv_heads", "head_size", "dtype"):
+            here, there = getattr(self, name), getattr(other, name)
+            if here != there:
+                raise InputError(
+                    f"the pools' blocks differ in {name}",
+                    field="other",
+                    value=there,
+                    remedy=f"the source's is {here}",
+                )
 
     def _count(self, **more: int) -> None:
         now = {name: getattr(self._stats, name) + count for name, count in more.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.build import make_pool
+from kvatlas.engine.build_pool import make_pool
 from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels.state import ENTRY, TABLE, Engine, Pool, Step
 from kvatlas.engine.nano.config import NanoConfig
