@@ -315,7 +315,7 @@ def test_check_sees_what_was_left_in_transit() -> None:
 
 @pytest.mark.parametrize("write_back", ["evict", "free", "preempt"])
 def test_what_never_comes_back_is_not_written(write_back: str) -> None:
-    """GIVEN blocks that are computed again sooner WHEN swap weighs THEN the tier stays out of it."""
+    """GIVEN blocks that are computed sooner WHEN swap weighs THEN the tier stays out of it."""
     workload = generate("conversation", seed=3, num_requests=60 if COMPILED else 25)
     settings: dict[str, Any] = {
         "host_blocks": 3_000,

@@ -219,7 +219,7 @@ def _notes(choice: EngineChoice, workload: Workload) -> list[str]:
     block_ms = config.groups[0].block_size * choice.drive.step_ms_per_ktok / 1e3
     if config.host_blocks and config.swap == "auto" and config.host_ms_per_block > block_ms:
         notes.append(
-            f"a block takes {config.host_ms_per_block:.3g} ms from the host tier and {block_ms:.3g} "
+            f"a block takes {config.host_ms_per_block:.3g} ms from the host tier, {block_ms:.3g} "
             "ms to compute again: nothing is brought back, so nothing is written (--swap always "
             "does both)"
         )

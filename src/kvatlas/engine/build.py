@@ -202,7 +202,7 @@ def _make_host_tier(
     write_back = config.host_write_back
     block_ms = config.resolved_hash_block_size * ms_per_token
     if config.swap == "auto" and config.host_ms_per_block > block_ms:
-        write_back = "preempt"  # what is never brought back is not written: there, costs are weighed
+        write_back = "preempt"  # weighs costs, too: what is never brought back is not written
     return make_tier(
         store,
         write_back=write_back,
