@@ -27,7 +27,8 @@ from kvatlas.plan.small_policies import (
     TraceVerdicts,
     judged,
 )
-from kvatlas.pressure.hybrid import BudgetedReplay, MemoryBudget
+from kvatlas.pressure.hybrid.budgeted_replay import BudgetedReplay
+from kvatlas.pressure.hybrid.memory_budget import MemoryBudget
 from kvatlas.registry import named
 from kvatlas.workload import Workload
 
