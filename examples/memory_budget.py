@@ -26,11 +26,9 @@ for name, tuning in (("as it starts", None), ("tuned", Tuning(interval=32))):
     )
     replay = BudgetedReplay(workload, config, DriveConfig(arrivals="timed"), budget=budget)
     result = replay.run()
-    now = replay.loop.division
-    print(
-        f"{name:12} {now.device_blocks:7,} {now.host_blocks:7,} {result.decisions['hit_rate']:10.1%}"
-        f" {queue_s(result):12.2f} s"
-    )
+    now, hit_rate = replay.loop.division, float(result.decisions["hit_rate"])
+    blocks = f"{now.device_blocks:7,} {now.host_blocks:7,}"
+    print(f"{name:12} {blocks} {hit_rate:10.1%} {queue_s(result):12.2f} s")
 
 print(f"\n{replay.loop.moves} moves in {replay.loop.count} looks, the first of them:")
 for at_s, look in list(zip(replay.clock_s, replay.loop.looks, strict=True))[:4]:
