@@ -27,7 +27,8 @@ CONTRACT_FLAGS = set(
     --lazy-free-steps --protect-waiting --preallocate-blocks --preallocate-predicted
     --no-preallocate-predicted --admission-growth --host-memory --host-blocks --host-policy
     --host-write-back --host-bandwidth --host-block-bytes --swap --forget-uncomputed
-    --no-forget-uncomputed
+    --no-forget-uncomputed --memory-budget --device-price --budget-interval --budget-step
+    --budget-least-gain
     """.split()  # noqa: SIM905
 )
 DECISIONS = [
