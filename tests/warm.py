@@ -125,33 +125,39 @@ def everything() -> None:
         call(placement="sorted", host_blocks=50, protect_waiting=3)
 
 
-def everything_and_host_policy() -> None:
-    """The same over a host tier that evicts by a policy (`variants`)."""
-    replay(placement="sorted", host_blocks=50, host_policy="fifo", protect_waiting=3)
-
-
-def everything_evicting() -> None:
-    """The same with another eviction policy on the device (`variants`)."""
-    replay(placement="sorted", host_blocks=50, lazy_free_steps=3, eviction_policy="lfu")
-
-
-def evicting_and_placed() -> None:
-    """An engine with another eviction policy whose victims are sorted (`variants`)."""
-    replay(placement="sorted", eviction_policy="lfu")
-
-
-def host_policy() -> None:
+def tiered_by_policy() -> None:
     """An engine over a host tier that evicts by a policy (`variants`)."""
     replay(host_blocks=50, host_policy="lfu")
 
 
+def tiered_by_policy_and_pressed() -> None:
+    """The same that prefetches from it (`variants`)."""
+    replay(host_blocks=50, host_policy="fifo", protect_waiting=3)
+
+
+def evicting_and_tiered() -> None:
+    """An engine with another eviction policy over a host tier (`variants`)."""
+    replay(eviction_policy="lfu", host_blocks=50)
+
+
+def evicting_and_placed() -> None:
+    """An engine with another eviction policy whose victims are sorted (`variants`)."""
+    replay(eviction_policy="lfu", placement="sorted")
+
+
+def evicting_and_pressed() -> None:
+    """An engine with another eviction policy that gives back late (`variants`)."""
+    replay(eviction_policy="lfu", lazy_free_steps=3)
+
+
 COMMON = (evicting, plain, tiered, placed, pressed)
 VARIANTS = (
-    everything_evicting,
-    everything_and_host_policy,
+    evicting_and_tiered,
     everything,
+    tiered_by_policy_and_pressed,
     evicting_and_placed,
-    host_policy,
+    evicting_and_pressed,
+    tiered_by_policy,
 )
 KINDS: dict[str, Callable[[], None]] = {
     kind.__name__.replace("_", "-"): kind for kind in (*COMMON, *VARIANTS)

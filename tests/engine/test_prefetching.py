@@ -15,7 +15,7 @@ from kvatlas.jit import COMPILED
 from kvatlas.workload import Workload, generate
 
 COUNT = 150 if COMPILED else 40
-# Sorted names change no decision; so it is the engine that test_shadow_memory has compiled.
+# Sorted names change no decision; so it is the engine that test_shadow_memory compiles, too.
 HOST: dict[str, Any] = {
     "host_blocks": 4000,
     "host_block_bytes": 2 << 20,
@@ -84,7 +84,7 @@ def test_events_and_books_hold(policy: str, write_back: str) -> None:
         host_policy=policy,
         host_write_back=write_back,  # type: ignore[arg-type]
         host_bandwidth=20e9,
-        **HOST,
+        **HOST | ({} if policy == "lru" else {"placement": "queue"}),
     )
     chunks: list[Chunk] = []
     replay = Replay(

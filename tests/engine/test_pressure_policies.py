@@ -196,17 +196,10 @@ def test_lazy_blocks_come_back_when_said() -> None:
     assert seen > 20
 
 
-# One engine for this and for the tier's test of evictions: all seams of it in use at once.
-_BESIDE: dict[str, Any] = {"placement": "sorted", "host_blocks": 400}
-
-
 @pytest.mark.variants
 @pytest.mark.parametrize("name", ["lfu", "sieve", "session-aware"])
 def test_lazy_goes_with_every_eviction_policy(name: str) -> None:
-    """GIVEN each policy, a tier and a placement WHEN blocks come back late THEN the books hold."""
-    config = EngineConfig(
-        num_blocks=900, max_num_seqs=24, eviction_policy=name, lazy_free_steps=30, **_BESIDE
-    )
+    config = EngineConfig(num_blocks=900, max_num_seqs=24, eviction_policy=name, lazy_free_steps=30)
     replay = Replay(conversation(), config)
     for _ in replay.slices(max_steps=1000):
         replay.check()

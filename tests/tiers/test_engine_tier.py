@@ -126,10 +126,7 @@ def _tight(**changes: Any) -> EngineConfig:
         {"policy": "priority"},
         {"host_write_back": "free"},
         {"host_write_back": "preempt", "swap": "always"},
-        pytest.param(
-            {"eviction_policy": "lfu", "placement": "sorted", "lazy_free_steps": 3},
-            marks=pytest.mark.variants,
-        ),
+        pytest.param({"eviction_policy": "lfu"}, marks=pytest.mark.variants),
         pytest.param({"host_policy": "one-hit-first"}, marks=pytest.mark.variants),
         {"max_num_batched_tokens": 512},
     ],
