@@ -89,7 +89,7 @@ lint: $(tested)
 # Engines are compiled once and kept, the longest first: not by every test worker again.
 kinds := evicting plain tiered placed pressed
 rare_kinds := evicting-and-tiered everything tiered-by-policy-and-pressed evicting-and-placed \
-  evicting-and-pressed tiered-by-policy
+  evicting-and-pressed tiered-and-pressed tiered-by-policy
 .PHONY: $(kinds:%=warm-%) $(rare_kinds:%=warm-%)
 warm: $(kinds:%=warm-%)
 

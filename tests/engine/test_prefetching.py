@@ -15,12 +15,7 @@ from kvatlas.jit import COMPILED
 from kvatlas.workload import Workload, generate
 
 COUNT = 150 if COMPILED else 40
-# Sorted names change no decision; so it is the engine that test_shadow_memory compiles, too.
-HOST: dict[str, Any] = {
-    "host_blocks": 4000,
-    "host_block_bytes": 2 << 20,
-    "placement": "sorted",
-}
+HOST: dict[str, Any] = {"host_blocks": 4000, "host_block_bytes": 2 << 20}
 
 
 def hurried(count: int, seed: int = 3) -> Workload:
@@ -66,7 +61,7 @@ def test_who_gives_back_late_writes_as_much() -> None:
 
 
 def test_without_a_tier_nothing_is_fetched() -> None:
-    result, _ = run(host_blocks=0, host_block_bytes=0, placement="queue", protect_waiting=8)
+    result, _ = run(host_blocks=0, host_block_bytes=0, protect_waiting=8)
     assert result.sums["pressure_prefetched"] == 0
     assert result.sums["pressure_refreshed_blocks"] > 0
 
@@ -84,7 +79,7 @@ def test_events_and_books_hold(policy: str, write_back: str) -> None:
         host_policy=policy,
         host_write_back=write_back,  # type: ignore[arg-type]
         host_bandwidth=20e9,
-        **HOST | ({} if policy == "lru" else {"placement": "queue"}),
+        **HOST,
     )
     chunks: list[Chunk] = []
     replay = Replay(
