@@ -5,17 +5,26 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 EXPECTED = EXAMPLES / "expected"
 NEEDS = {"paged_llama": "torch"}  # examples that need an extra
+VARIANTS = ("host_tier", "memory_budget", "placement")  # those that compile engines of their own
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def examples() -> Iterator[ParameterSet]:
+    for path in sorted(EXAMPLES.glob("*.py")):
+        marks = [pytest.mark.variants] if path.stem in VARIANTS else []
+        yield pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize("path", examples())
 def test_example_prints_what_is_recorded(path: Path, tmp_path: Path) -> None:
     # GIVEN an example WHEN it runs in an empty folder THEN its output is the recorded one
     done = subprocess.run(

@@ -41,6 +41,7 @@ def compared(*args: object) -> Any:
     return done.json
 
 
+@pytest.mark.variants
 def test_the_json_is_the_contract() -> None:
     said = compared("--scheduler", "--max-num-seqs", 8)
     assert said["schema"] == 1
@@ -57,6 +58,7 @@ def test_the_json_is_the_contract() -> None:
     assert said["verdict"]
 
 
+@pytest.mark.variants
 def test_a_list_a_pool_a_page_and_a_number_behind_a_name() -> None:
     said = compared("--policies", "window:2", "--blocks", 900, "--page-blocks", 8,
                     "--copy-blocks", 2)  # fmt: skip
@@ -69,6 +71,7 @@ def test_a_list_a_pool_a_page_and_a_number_behind_a_name() -> None:
     assert queue["descriptors_per_request"] > queue["runs_per_request"]
 
 
+@pytest.mark.variants
 def test_all_views_at_once(tmp_path: Path) -> None:
     paths = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "html")}
     outputs = [word for name, path in paths.items() for word in (f"--{name}", path)]
@@ -120,6 +123,7 @@ def test_a_pool_that_fits_nobody_is_one_line() -> None:
     assert said["policies"]["queue"]["requests"] > 0
 
 
+@pytest.mark.variants
 def test_sigint_reports_the_policies_that_are_whole(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     started = process([*SMALL, "--json", out], code=_TELL)

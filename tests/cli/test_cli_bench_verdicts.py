@@ -12,6 +12,7 @@ from kvatlas.plan.small_policies import SMALL_POLICIES
 SMALL = ("bench", "verdicts", "conversation", "--limit", 120, "--max-num-seqs", 24)
 
 
+@pytest.mark.variants
 def test_the_table_marks_what_gains_nothing() -> None:
     done = kvatlas(*SMALL)
     assert done.code == 0
@@ -24,6 +25,7 @@ def test_the_table_marks_what_gains_nothing() -> None:
     assert "0.1 points of hit rate" in " ".join(done.out.split())
 
 
+@pytest.mark.variants
 def test_the_json_holds_every_figure_and_is_documented() -> None:
     document = kvatlas(*SMALL, "--policies", "lazy-free,admit-by-growth", "--json", "-").json
     guide = Path(__file__).parents[2] / "docs" / "guide" / "pressure.md"
@@ -40,6 +42,7 @@ def test_the_json_holds_every_figure_and_is_documented() -> None:
     assert document["config"]["share"] == 0.5
 
 
+@pytest.mark.variants
 def test_blocks_are_as_asked_for() -> None:
     document = kvatlas(*SMALL, "--blocks", 700, "--policies", "blocks-ahead", "--json", "-").json
     assert document["traces"][0]["num_blocks"] == 700

@@ -38,6 +38,7 @@ def test_what_auto_expects_is_what_comes() -> None:
     assert abs(choice["measured_efficiency"] - choice["efficiency"]) < 1e-3
 
 
+@pytest.mark.variants
 def test_auto_counts_the_host_tier_anew() -> None:
     tier = ("--host-blocks", 640, "--host-block-bytes", "2MiB", "--host-bandwidth", "25GB/s")
     said = replayed(*LIMIT, "--blocks", 1000, *tier, "--block-size", "auto")
@@ -53,6 +54,7 @@ def test_the_terminal_says_which_size_and_why() -> None:
     assert "times as many blocks" in words
 
 
+@pytest.mark.variants
 def test_a_budget_is_divided_and_logged() -> None:
     said = replayed(*LIMIT, *BUDGET, "--budget-interval", 8)
     hybrid = said["hybrid"]
@@ -72,6 +74,7 @@ def test_a_budget_is_divided_and_logged() -> None:
     assert f"{hybrid['moves']} moves in {hybrid['looks']} looks" in out
 
 
+@pytest.mark.variants
 def test_a_division_that_stays_is_two_sizes() -> None:
     """GIVEN no looks THEN the figures are those of a pool and a tier of these sizes."""
     still = replayed(*LIMIT, *BUDGET, "--blocks", 401, "--budget-interval", 0)

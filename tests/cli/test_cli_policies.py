@@ -63,6 +63,7 @@ def test_the_knee_is_among_the_capacities_and_a_pool_is_added() -> None:
     assert list(said["policies"]) == ["lru", "optimum", "ceiling"]
 
 
+@pytest.mark.variants
 def test_each_policy_is_replayed_in_the_engine() -> None:
     said = compared("--policies", "fifo", "--capacities", 900, "--blocks", 900, "--replays", 1)
     assert list(said["engine"]) == ["lru", "fifo"]
@@ -108,6 +109,7 @@ def test_mistakes_are_one_line(args: str, said: str) -> None:
     assert done.err.startswith(f"kvatlas: {said}")
 
 
+@pytest.mark.variants
 def test_sigint_reports_the_policies_that_are_whole(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     started = process(["policies", "--limit", 400, "--json", out], code=_TELL)

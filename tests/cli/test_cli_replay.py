@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ DECISIONS = [
     "mean_usage",
     "mean_running",
 ]
+variant = partial(pytest.param, marks=pytest.mark.variants)
+"""A case that compiles an engine of its own."""
 HASHED_ROW = '{{"timestamp": {}, "input_length": {}, "output_length": {}, "hash_ids": {}}}\n'
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 MEASUREMENTS = (REFERENCE / "measurements.md").read_text(encoding="utf-8")
@@ -119,13 +122,13 @@ def test_decides_as_the_library_does() -> None:
         (("--no-reserve-full-isl",), {"reserve_full_isl": False}),
         (("--long-prefill-token-threshold", "256"), {"long_prefill_token_threshold": 256}),
         (("--no-prefix-caching",), {"prefix_caching": False}),
-        (("--eviction", "sieve"), {"eviction_policy": "sieve"}),
-        (("--placement", "window:1.5"), {"placement": "window:1.5"}),
+        variant(("--eviction", "sieve"), {"eviction_policy": "sieve"}),
+        variant(("--placement", "window:1.5"), {"placement": "window:1.5"}),
         (("--async-scheduling",), {"async_scheduling": True}),
-        (("--lazy-free-steps", "9"), {"lazy_free_steps": 9}),
-        (("--protect-waiting", "4", "--preallocate-blocks", "2"), {"protect_waiting": 4}),
-        (("--preallocate-predicted",), {"preallocate_predicted": True}),
-        (("--admission-growth", "0.5"), {"admission_growth": 0.5}),
+        variant(("--lazy-free-steps", "9"), {"lazy_free_steps": 9}),
+        variant(("--protect-waiting", "4", "--preallocate-blocks", "2"), {"protect_waiting": 4}),
+        variant(("--preallocate-predicted",), {"preallocate_predicted": True}),
+        variant(("--admission-growth", "0.5"), {"admission_growth": 0.5}),
         (("--arrivals", "timed"), {"arrivals": "timed"}),
         (("--queue-depth", "9"), {"queue_depth": 9}),
         (("--step-ms-base", "1", "--step-ms-per-ktok", "2"), {"step_ms_base": 1.0}),

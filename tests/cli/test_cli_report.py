@@ -163,6 +163,7 @@ def test_a_closed_pipe_is_quiet(run: Path) -> None:
     started.stderr.close()
 
 
+@pytest.mark.variants
 def test_a_run_with_a_host_tier_says_what_its_events_do_not(tmp_path: Path) -> None:
     path = tmp_path / "tiered.parquet"
     done = kvatlas(

@@ -42,6 +42,7 @@ def small_config(
     )
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(max_examples=max(4, EXAMPLES // 6), deadline=None)
 @given(

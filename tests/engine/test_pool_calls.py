@@ -27,6 +27,7 @@ def config(**changes: Any) -> EngineConfig:
     return EngineConfig(**settings | changes)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("placement", list(PLACEMENTS))
 @pytest.mark.parametrize("caching", [True, False])
 def test_the_pool_alone_ends_as_the_engines_own(placement: str, caching: bool) -> None:
@@ -49,6 +50,7 @@ def test_the_pool_alone_ends_as_the_engines_own(placement: str, caching: bool) -
         assert np.array_equal(own.blocks["key"], alone.pool.blocks["key"])
 
 
+@pytest.mark.variants
 def test_another_pool_than_the_replays_own_is_told() -> None:
     stream = record(small_workload(3, rows=30), config(placement="sorted"))
     other = PoolCalls(config(), stream.header)

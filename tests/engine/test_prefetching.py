@@ -14,6 +14,8 @@ from kvatlas.events import Chunk, PoolState, snapshot_of
 from kvatlas.jit import COMPILED
 from kvatlas.workload import Workload, generate
 
+pytestmark = pytest.mark.variants
+
 COUNT = 150 if COMPILED else 40
 HOST: dict[str, Any] = {"host_blocks": 4000, "host_block_bytes": 2 << 20}
 
@@ -34,7 +36,6 @@ def run(**changes: Any) -> tuple[ReplayResult, Replay]:
     return replay.result(), replay
 
 
-@pytest.mark.variants
 def test_what_was_prefetched_is_found_on_the_device() -> None:
     """GIVEN a host tier WHEN blocks come early THEN as much is hit, their way mostly hidden."""
     late, _ = run(host_bandwidth=20e9)
@@ -50,7 +51,6 @@ def test_what_was_prefetched_is_found_on_the_device() -> None:
     assert shown_ms < 0.5 * way_ms
 
 
-@pytest.mark.variants
 def test_who_gives_back_late_writes_as_much() -> None:
     """GIVEN write-back on free WHEN blocks come back some steps later THEN none goes unwritten."""
     eager, _ = run(host_write_back="free", protect_waiting=1)
@@ -66,7 +66,6 @@ def test_without_a_tier_nothing_is_fetched() -> None:
     assert result.sums["pressure_refreshed_blocks"] > 0
 
 
-@pytest.mark.variants
 @pytest.mark.parametrize("policy", ["lru", "fifo", "s3-fifo"])
 @pytest.mark.parametrize("write_back", ["evict", "free"])
 def test_events_and_books_hold(policy: str, write_back: str) -> None:

@@ -57,6 +57,7 @@ def counts(result: ReplayResult) -> dict[str, object]:
     return {name: value for name, value in result.decisions.items() if "sha" not in name}
 
 
+@pytest.mark.variants
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -120,6 +121,7 @@ def test_any_mix_keeps_every_promise(
     assert stepped.sums == pytest.approx(glided.sums)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("mix", EACH, ids=str)
 def test_each_serves_everybody_in_a_real_pool(mix: dict[str, Any]) -> None:
     """GIVEN a policy WHEN a conversation is replayed THEN it acts, and the books hold."""
@@ -147,6 +149,7 @@ def test_off_is_nothing_at_all() -> None:
     assert Replay(conversation(), EngineConfig(num_blocks=900)).engine.pressure is None
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("mix", EACH[:-1], ids=str)
 def test_with_room_for_all_they_change_no_decision(mix: dict[str, Any]) -> None:
     """GIVEN a pool that is never full WHEN a policy is on THEN hits and steps are as without."""
@@ -160,6 +163,7 @@ def test_with_room_for_all_they_change_no_decision(mix: dict[str, Any]) -> None:
     assert np.array_equal(with_it.finished_ms, without.finished_ms)
 
 
+@pytest.mark.variants
 def test_lazy_blocks_come_back_when_said() -> None:
     """GIVEN blocks that stay 7 steps WHEN looked at after each THEN who owns what is as said."""
     lasting = 7
@@ -206,6 +210,7 @@ def test_lazy_goes_with_every_eviction_policy(name: str) -> None:
     assert replay.result().decisions["finished"] == 120
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("policy", ["fcfs", "priority"])
 def test_what_waits_keeps_its_hits(policy: str) -> None:
     """GIVEN protection WHEN others evict THEN who waits loses no hit within the guard."""
@@ -235,6 +240,7 @@ def test_what_waits_keeps_its_hits(policy: str) -> None:
     assert compared > 100
 
 
+@pytest.mark.variants
 def test_blocks_ahead_are_as_many_as_said() -> None:
     """GIVEN 5 blocks ahead WHEN a request decodes THEN its table never holds more than that."""
     config = EngineConfig(num_blocks=12_000, max_num_seqs=24, preallocate_blocks=5)
@@ -257,6 +263,7 @@ def bucket(tokens: int) -> int:
     return 16 + (octave - 4) * 8 + int((tokens - 2**octave) // 2 ** (octave - 3))
 
 
+@pytest.mark.variants
 def test_lengths_are_learnt_as_they_finish() -> None:
     """GIVEN finished requests WHEN the engine predicts THEN it is their mean, and no longer one."""
     workload = conversation()
@@ -274,6 +281,7 @@ def test_lengths_are_learnt_as_they_finish() -> None:
         assert int(pressure.lengths[at].longer_tokens) == longer.sum()
 
 
+@pytest.mark.variants
 def test_admission_by_growth_prevents_preemptions() -> None:
     """GIVEN outputs of one length WHEN admission leaves room for growth THEN nobody is preempted.
 
@@ -298,6 +306,7 @@ def test_admission_by_growth_prevents_preemptions() -> None:
     assert on.decisions["finished"] == off.decisions["finished"] == rows
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("seed", range(max(3, EXAMPLES // 10)))
 def test_serving_decides_as_replay_with_policies(seed: int) -> None:
     """GIVEN policies WHEN tokens go through Scheduler THEN all counts are the replay's."""

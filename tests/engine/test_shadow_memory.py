@@ -137,6 +137,7 @@ def small_pool(rng: Random, **changes: Any) -> EngineConfig:
     )
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("seed", range(6))
 def test_every_read_finds_what_was_written(seed: int) -> None:
     # GIVEN random settings and requests WHEN they are served THEN nobody reads what is not theirs

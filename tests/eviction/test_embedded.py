@@ -9,6 +9,8 @@ import pytest
 from kvatlas.engine import BlockPool, EngineConfig, KVCacheManager, Request, Scheduler
 from kvatlas.eviction import POLICIES
 
+pytestmark = pytest.mark.variants
+
 NAMES = list(POLICIES)
 _BLOCKS = 24
 

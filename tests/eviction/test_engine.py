@@ -92,6 +92,7 @@ def _parents(workload: Workload, replay: Replay, block_size: int) -> dict[int, i
     return parent
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=examples(30), deadline=None)
 @given(
@@ -140,6 +141,7 @@ def test_keeps_the_engines_promises(
     assert served == workload.num_requests - len(result.rejected)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", BY_LEAF)
 @settings(max_examples=examples(40), deadline=None)
 @given(drawn=prompts(longest=6), blocks=st.integers(7, 30), block_size=st.sampled_from([2, SPAN]))
@@ -165,6 +167,7 @@ def test_one_request_at_a_time_is_the_prefix_only_model(
     assert replay.engine.pool.info.evictions == alone.evictions
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_recorded_is_what_happened(name: str) -> None:
     """GIVEN a policy WHEN somebody listens THEN nothing changes and every eviction is told."""
@@ -191,6 +194,7 @@ def test_what_is_recorded_is_what_happened(name: str) -> None:
     assert heard.sums["evictions"] == silent.sums["evictions"] == evicted > 1000
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("groups", ["hybrid"])
 @pytest.mark.parametrize("name", NAMES)
 def test_several_groups_share_a_policy(name: str, groups: str) -> None:
@@ -218,6 +222,7 @@ def test_an_unknown_policy_is_one_line() -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.variants
 def test_shared_prefix_outlives_what_was_used_once() -> None:
     """GIVEN a system prompt and a stream of others WHEN LFU evicts THEN it stays, under LRU not."""
     system = ((0, 0, 0, 0), 1)
@@ -233,6 +238,7 @@ def test_shared_prefix_outlives_what_was_used_once() -> None:
     assert np.isfinite(list(hits.values())).all()
 
 
+@pytest.mark.variants
 def test_conversations_are_followed_in_the_engine() -> None:
     """GIVEN many conversations WHEN session-aware learns THEN it learns the same in both paths."""
     rng = random.Random(5)

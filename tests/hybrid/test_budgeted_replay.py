@@ -39,6 +39,7 @@ def budget(**changes: Any) -> MemoryBudget:
     return MemoryBudget(**(given | changes))
 
 
+@pytest.mark.variants
 def test_a_division_that_stays_is_the_same_as_two_sizes() -> None:
     """GIVEN blocks that are parked for good THEN every decision is that of a pool without them."""
     workload = hurried()
@@ -54,6 +55,7 @@ def test_a_division_that_stays_is_the_same_as_two_sizes() -> None:
     still.check()
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("arrivals", ["timed", "backlog"])
 @pytest.mark.parametrize("price", [1, 8])
 def test_books_hold_while_the_division_moves(arrivals: Any, price: int) -> None:
@@ -77,6 +79,7 @@ def test_books_hold_while_the_division_moves(arrivals: Any, price: int) -> None:
     assert min(sizes) <= replay.mean_device_blocks() <= max(sizes)
 
 
+@pytest.mark.variants
 def test_results_do_not_depend_on_the_slices() -> None:
     workload = hurried()
     runs = []
@@ -88,6 +91,7 @@ def test_results_do_not_depend_on_the_slices() -> None:
     assert runs[0] == runs[1] == runs[2]
 
 
+@pytest.mark.variants
 def test_at_one_price_the_device_gets_what_there_is() -> None:
     """GIVEN one price for a byte anywhere WHEN requests wait for blocks THEN the host gives."""
     given = budget(device_price=1, budget_bytes=2 * DEVICE * BLOCK, device_blocks=None)
@@ -126,6 +130,7 @@ def test_steps_that_would_not_fit_cost_time() -> None:
     assert evidence.value_s(40, 1) == pytest.approx(-0.01 * (25 + 100))
 
 
+@pytest.mark.variants
 def test_who_does_not_fit_the_device_at_first_is_set_aside() -> None:
     workload = hurried()
     small = BudgetedReplay(workload, CONFIG, TIMED, budget=budget(device_blocks=60))
@@ -155,6 +160,7 @@ def test_what_a_budget_does_not_go_with_is_one_line(setting: dict[str, Any]) -> 
         BudgetedReplay(hurried(), CONFIG.with_(**setting), TIMED, budget=budget())
 
 
+@pytest.mark.variants
 def test_a_budget_is_not_recorded() -> None:
     replay = BudgetedReplay(hurried(), CONFIG, TIMED, budget=budget())
     with pytest.raises(InputError, match="changed its size"):

@@ -42,6 +42,7 @@ def _queued_keys(replay: Replay) -> list[int]:
     return [key for key in keys.tolist() if key != NONE]
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", SAME)
 @pytest.mark.parametrize("groups", _GROUPS)
 def test_the_same_victims_are_the_same_decisions(name: str, groups: str) -> None:
@@ -69,6 +70,7 @@ def test_the_same_victims_are_the_same_decisions(name: str, groups: str) -> None
         assert replay.sums()["evictions"] > (1000 if COMPILED else 0)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", OTHER)
 def test_other_victims_keep_every_promise(name: str) -> None:
     """GIVEN a tight pool WHEN a placement evicts others THEN all are served and books are right."""
@@ -81,6 +83,7 @@ def test_other_victims_keep_every_promise(name: str) -> None:
     assert result.decisions["finished"] == workload.num_requests - len(result.rejected)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", NAMES)
 def test_listening_changes_nothing_and_every_block_is_told(name: str) -> None:
     """GIVEN a placement WHEN somebody listens THEN decisions stay and events add up."""
@@ -126,6 +129,7 @@ def _runs_per_request(config: EngineConfig) -> float:
     return runs / tables
 
 
+@pytest.mark.variants
 @pytest.mark.skipif(not COMPILED, reason="a statement about a long run")
 def test_runs_get_fewer() -> None:
     """GIVEN one request after another WHEN placed THEN sorted has fewer runs than the queue.
@@ -139,6 +143,7 @@ def test_runs_get_fewer() -> None:
     assert window < 1.1 * ascending and 1.8 * ascending < queue
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", NAMES)
 def test_a_manager_and_a_scheduler_take_a_placement(name: str) -> None:
     """GIVEN shared beginnings WHEN blocks are placed THEN managers serve and stay right."""

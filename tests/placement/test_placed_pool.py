@@ -16,6 +16,8 @@ from kvatlas.errors import InputError
 from kvatlas.jit import COMPILED
 from kvatlas.placement import PLACEMENTS, placement_policy
 
+pytestmark = pytest.mark.variants
+
 CALLS = 1_000_000 if COMPILED else 4_000
 
 

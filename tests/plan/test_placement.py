@@ -20,6 +20,7 @@ def small(requests: int = 60) -> Workload:
     return generate("conversation", seed=3, num_requests=requests)
 
 
+@pytest.mark.variants
 def test_every_policy_is_compared_in_the_open_loop() -> None:
     workload = small()
     size, _ = pool_size(workload, 16)
@@ -54,6 +55,7 @@ def test_the_open_loop_is_one_request_at_a_time_without_answers() -> None:
     assert int(result.decisions["steps"]) - int(result.decisions["empty_steps"]) == 30
 
 
+@pytest.mark.variants
 def test_the_scheduler_is_the_engine_as_configured() -> None:
     workload = small()
     config = EngineConfig(num_blocks=1200, max_num_seqs=16, max_num_batched_tokens=512)
@@ -66,6 +68,7 @@ def test_the_scheduler_is_the_engine_as_configured() -> None:
         assert each.queried_tokens == result.decisions["prefix_queries"]
 
 
+@pytest.mark.variants
 def test_it_stops_with_what_is_whole() -> None:
     asked: list[str] = []
 

@@ -10,6 +10,8 @@ from kvatlas.defrag.books import Books
 from kvatlas.engine import DriveConfig, EngineConfig, Replay
 from kvatlas.jit import COMPILED
 
+pytestmark = pytest.mark.variants
+
 
 @pytest.mark.parametrize("seed", range(8 if COMPILED else 3))
 def test_moving_changes_no_decision(seed: int) -> None:

@@ -176,6 +176,7 @@ def test_what_comes_back_is_what_was_written(changes: dict[str, Any]) -> None:
     assert brought == result.sums["host_restored"] > 0
 
 
+@pytest.mark.variants
 def test_off_is_off_and_nothing_gained_is_nothing_changed() -> None:
     """GIVEN a tier that never brings back WHEN run THEN every decision is that of no tier."""
     workload = generate("conversation").head(150)
@@ -198,6 +199,7 @@ def test_off_is_off_and_nothing_gained_is_nothing_changed() -> None:
             assert result.sums["host_recomputed"] == expected["preemptions"]
 
 
+@pytest.mark.variants
 def test_swap_brings_a_preempted_request_back() -> None:
     """GIVEN swap at preemptions THEN less is computed again than without, and nothing else is."""
     workload = generate("conversation").head(150)
@@ -209,6 +211,7 @@ def test_swap_brings_a_preempted_request_back() -> None:
     assert swapped.sums["recomputed_tokens"] < without.sums["recomputed_tokens"]
 
 
+@pytest.mark.variants
 def test_moving_takes_its_time() -> None:
     """GIVEN bytes and a bandwidth THEN steps last longer by just that, gliding included."""
     workload = generate("conversation").head(150)
@@ -226,6 +229,7 @@ def test_moving_takes_its_time() -> None:
         assert moving_ms >= 0.08 * max(result.sums["host_written"], result.sums["host_restored"])
 
 
+@pytest.mark.variants
 def test_what_is_recorded_is_what_happened() -> None:
     """GIVEN a tier WHEN somebody listens THEN nothing changes and every move is told."""
     workload = generate("conversation").head(150)
@@ -246,6 +250,7 @@ def test_what_is_recorded_is_what_happened() -> None:
     assert moved[schema.SWAPPED_OUT] == heard.sums["host_written"] > 0
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("write_back", ["evict", "free"])
 def test_unbounded_is_the_ceiling(write_back: Any) -> None:
     """GIVEN a tiny device over a tier without bound WHEN one runs at a time THEN no hit is lost."""
@@ -261,6 +266,7 @@ def test_unbounded_is_the_ceiling(write_back: Any) -> None:
     assert figures["tier.evictions_blocks"] == 0
 
 
+@pytest.mark.variants
 @pytest.mark.skipif(not _TRACE.exists(), reason="the public trace is not here (KVATLAS_SHARED)")
 def test_unbounded_is_the_ceiling_of_the_conversation_trace() -> None:
     """GIVEN 3 M tokens on the device WHEN the host has no bound THEN hits are the ceiling."""
@@ -303,6 +309,7 @@ def test_embedded_engines_are_told_where_to_go() -> None:
         KVCacheManager(EngineConfig(num_blocks=100, host_blocks=5))
 
 
+@pytest.mark.variants
 def test_check_sees_what_was_left_in_transit() -> None:
     """GIVEN a find that outlived its admission WHEN checked THEN it is named."""
     replay = Replay(generate("conversation").head(30), _tight(), DriveConfig(queue_depth=4))
@@ -313,6 +320,7 @@ def test_check_sees_what_was_left_in_transit() -> None:
         replay.check()
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("write_back", ["evict", "free", "preempt"])
 def test_what_never_comes_back_is_not_written(write_back: str) -> None:
     """GIVEN blocks that are computed sooner WHEN swap weighs THEN the tier stays out of it."""

@@ -14,6 +14,8 @@ from kvatlas.errors import InputError
 from kvatlas.storage import KVCacheMemoryPool
 from kvatlas.tiers import HostBlocks
 
+pytestmark = pytest.mark.variants
+
 _BLOCK = 4
 
 
