@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -161,6 +162,18 @@ def test_hits_hold_the_block_size_down() -> None:
     assert blind.recommend().block_size >= advice.block_size
     assert blind.recommend().estimate.ceiling_token_hit_rate is None
     assert "ceiling of the hit rate" in advice.reason
+
+
+def test_a_ceiling_that_stays_is_not_said_to_fall(tmp_path: Path) -> None:
+    # GIVEN prompts that share nothing WHEN advised THEN no word of a ceiling from 0% to 0%
+    path = tmp_path / "alone.jsonl"
+    row = {"timestamp": 0, "input_length": 640, "output_length": 40}
+    rows = [row | {"hash_ids": [2 * i, 2 * i + 1]} for i in range(9)]
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    advice = AdaptiveBlockSizer.of(load(path), (16, 32, 64)).recommend()
+    assert advice.estimate.ceiling_token_hit_rate == 0
+    assert "would waste" in advice.reason
+    assert "ceiling" not in advice.reason
 
 
 def test_measuring_keeps_the_memory() -> None:

@@ -264,7 +264,7 @@ def _reason(chosen: BlockSizeEstimate, estimates: tuple[BlockSizeEstimate, ...],
     if larger is not None:
         text += f"; {larger.block_size} would waste {larger.expected_waste:.2%}"
         mine, theirs = chosen.ceiling_token_hit_rate, larger.ceiling_token_hit_rate
-        if mine is not None and theirs is not None:
+        if mine is not None and theirs is not None and f"{mine:.2%}" != f"{theirs:.2%}":
             text += f" and lower the ceiling of the hit rate from {mine:.2%} to {theirs:.2%}"
     return text + ("; kept, the gain of a change is too small" if kept else "")
 
