@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,3 +209,16 @@ def test_what_cannot_be_is_refused_in_a_line() -> None:
         with pytest.raises(InputError) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", [{"candidates": (16.5,)}, {"candidates": (float("nan"),)}, {"window": 2.5}]
+)
+def test_sizes_are_whole_numbers(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="must be a whole number of at least 1"):
+        AdaptiveBlockSizer(**given)
+
+
+def test_a_length_beyond_all_is_told_the_limit() -> None:
+    with pytest.raises(InputError, match="whole numbers from 1 to 1,099,511,627,776"):
+        AdaptiveBlockSizer().observe([1 << 62], [1])
