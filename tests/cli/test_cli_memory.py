@@ -112,6 +112,14 @@ def test_the_keys_of_a_choice_are_documented() -> None:
             ("--model", "gemma-3-27b", "--memory-budget", "8GiB"),
             "--memory-budget: a host tier, which shares the budget",
         ),
+        (
+            ("--model", "gemma-3-27b", "--kv-memory", "4GiB", "--host-memory", "8GiB"),
+            "--host-memory: a host tier is modelled for one group of full attention (got 8GiB)",
+        ),
+        (
+            ("--host-block-bytes", "2MiB", "--host-memory", "8GiB", "--no-prefix-caching"),
+            "--host-memory: a host tier finds blocks by the keys of the prefix cache (got 8GiB)",
+        ),
         ((*BUDGET, "--events", "x.parquet"), "--events: a recording cannot say"),
         ((*BUDGET, "--html", "x.html"), "--html: a recording cannot say"),
         ((*BUDGET, "--eviction", "lfu"), "--eviction: a memory budget is divided"),
