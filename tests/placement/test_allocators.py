@@ -81,6 +81,10 @@ def test_what_is_refused(kind: type[Allocator]) -> None:
     for size in (0, 2**27):
         with pytest.raises(InputError):
             kind(size)
+    for odd in (2.5, float("nan"), True, "8"):
+        for call in (kind, allocator.allocate, allocator.allocate_run):
+            with pytest.raises(InputError, match="must be a whole number"):
+                call(odd)  # type: ignore[arg-type]
     allocator.check()
     assert allocator.free_runs() == [(3, 2)]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,6 +165,18 @@ def test_hits_hold_the_block_size_down() -> None:
     assert "ceiling of the hit rate" in advice.reason
 
 
+def test_a_ceiling_that_stays_is_not_said_to_fall(tmp_path: Path) -> None:
+    # GIVEN prompts that share nothing WHEN advised THEN no word of a ceiling from 0% to 0%
+    path = tmp_path / "alone.jsonl"
+    row = {"timestamp": 0, "input_length": 640, "output_length": 40}
+    rows = [row | {"hash_ids": [2 * i, 2 * i + 1]} for i in range(9)]
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+    advice = AdaptiveBlockSizer.of(load(path), (16, 32, 64)).recommend()
+    assert advice.estimate.ceiling_token_hit_rate == 0
+    assert "would waste" in advice.reason
+    assert "ceiling" not in advice.reason
+
+
 def test_measuring_keeps_the_memory() -> None:
     workload = generate("conversation", seed=0, num_requests=200)
     rows = measure_block_sizes(workload, EngineConfig(num_blocks=4_000), candidates=(16, 64))
@@ -195,3 +209,16 @@ def test_what_cannot_be_is_refused_in_a_line() -> None:
         with pytest.raises(InputError) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", [{"candidates": (16.5,)}, {"candidates": (float("nan"),)}, {"window": 2.5}]
+)
+def test_sizes_are_whole_numbers(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="must be a whole number of at least 1"):
+        AdaptiveBlockSizer(**given)
+
+
+def test_a_length_beyond_all_is_told_the_limit() -> None:
+    with pytest.raises(InputError, match="whole numbers from 1 to 1,099,511,627,776"):
+        AdaptiveBlockSizer().observe([1 << 62], [1])

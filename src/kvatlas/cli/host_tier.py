@@ -11,6 +11,7 @@ from typing import Any
 from kvatlas.cli.pools import PoolChoice
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.engine.settings import ENGINE_SETTINGS, TIER
+from kvatlas.engine.specs import FullAttentionSpec
 from kvatlas.errors import InputError
 from kvatlas.units import parse_bytes
 
@@ -35,6 +36,8 @@ def host_settings(flags: ReplayFlags, pool: PoolChoice) -> dict[str, Any]:
     if flags.host_block_bytes is not None:
         block_bytes = parse_bytes(flags.host_block_bytes, field="host_block_bytes")
     blocks = _blocks(flags, block_bytes)
+    if flags.host_memory is not None:  # of a tier in blocks the config says the same
+        _require_one_cached_group(flags, pool)
     if blocks == 0:
         for setting in _WITHOUT_TIER:
             value = getattr(flags, setting.name)
@@ -63,6 +66,25 @@ def host_settings(flags: ReplayFlags, pool: PoolChoice) -> dict[str, Any]:
     typed = {each.field: getattr(flags, each.name) for each in _WITHOUT_TIER if not each.in_bytes}
     sizes = {"host_blocks": blocks, "host_bandwidth": bandwidth, "host_block_bytes": block_bytes}
     return typed | sizes
+
+
+def _require_one_cached_group(flags: ReplayFlags, pool: PoolChoice) -> None:
+    """Refuse what no host tier goes with, by the flag that was typed. Raises: InputError."""
+    groups = pool.groups or ()
+    if len(groups) > 1 or not all(isinstance(each, FullAttentionSpec) for each in groups):
+        raise InputError(
+            "a host tier is modelled for one group of full attention",
+            field="host_memory",
+            value=flags.host_memory,
+            remedy="leave it out for this model",
+        )
+    if not flags.prefix_caching:
+        raise InputError(
+            "a host tier finds blocks by the keys of the prefix cache",
+            field="host_memory",
+            value=flags.host_memory,
+            remedy="leave out --no-prefix-caching",
+        )
 
 
 def _bandwidth(text: str) -> float:

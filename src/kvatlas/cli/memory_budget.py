@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kvatlas.cli.pools import PoolChoice, choose_pool
 from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.engine.specs import FullAttentionSpec
 from kvatlas.errors import InputError
 from kvatlas.units import parse_bytes
 
@@ -34,7 +35,7 @@ def choose_budget(flags: ReplayFlags) -> tuple[MemoryBudget, PoolChoice, ReplayF
     """
     if flags.memory_budget is None:
         for name, usual in _WITHOUT_BUDGET.items():
-            if getattr(flags, name) != usual:
+            if name in flags.given or getattr(flags, name) != usual:
                 raise InputError(
                     "there is no budget that this could be about",
                     field=name,
@@ -52,9 +53,31 @@ def choose_budget(flags: ReplayFlags) -> tuple[MemoryBudget, PoolChoice, ReplayF
                 value=getattr(flags, name),
                 remedy="leave it out; --blocks or --kv-memory says how the device starts",
             )
+    if not flags.prefix_caching:
+        raise InputError(
+            "a budget is divided by what is found in the prefix cache",
+            field="memory_budget",
+            value=flags.memory_budget,
+            remedy="leave out --no-prefix-caching",
+        )
+    if flags.budget_interval < 0:
+        raise InputError(
+            "must be at least 0",
+            field="budget_interval",
+            value=flags.budget_interval,
+            remedy="0 keeps the first division",
+        )
     total = parse_bytes(flags.memory_budget, field="memory_budget")
     started = flags.blocks is not None or flags.kv_memory is not None
     pool = choose_pool(flags if started else _as_if_all_were_the_devices(flags, total))
+    groups = pool.groups or ()
+    if len(groups) > 1 or not all(isinstance(each, FullAttentionSpec) for each in groups):
+        raise InputError(
+            "a host tier, which shares the budget, is modelled for one group of full attention",
+            field="memory_budget",
+            value=flags.memory_budget,
+            remedy="leave it out for this model",
+        )
     block_bytes = int(pool.said.get("bytes_per_block") or 0)
     if flags.host_block_bytes is not None:
         block_bytes = parse_bytes(flags.host_block_bytes, field="host_block_bytes")
@@ -76,10 +99,12 @@ def choose_budget(flags: ReplayFlags) -> tuple[MemoryBudget, PoolChoice, ReplayF
         budget_bytes=total,
         block_bytes=block_bytes,
         device_price=flags.device_price,
-        device_blocks=pool.num_blocks - 1 if started else None,
         tuning=tuning,
     )
     most = budget.most
+    if started:
+        _require_within(flags, pool.num_blocks, most.device_blocks + 1)
+        budget = replace(budget, device_blocks=pool.num_blocks - 1)
     notes = tuple(note for note in pool.notes if not note.startswith("no --blocks given"))
     pool = replace(pool, num_blocks=most.device_blocks + 1, notes=notes)
     pool = replace(pool, said=pool.said | {"blocks_from": "--memory-budget"})
@@ -105,6 +130,19 @@ def refuse_budget(flags: ReplayFlags, *, recorded: bool) -> None:
                 value=getattr(flags, name),
                 remedy="leave it out, or --memory-budget",
             )
+
+
+def _require_within(flags: ReplayFlags, num_blocks: int, most: int) -> None:
+    """Refuse a start that the budget does not buy, counted as the user counts. Raises."""
+    if not 2 <= num_blocks <= most:
+        in_bytes = flags.kv_memory is not None
+        raise InputError(
+            f"this budget buys 2 to {most:,} blocks on the device, the null block included"
+            + (f", and this is {num_blocks:,}" if in_bytes else ""),
+            field="kv_memory" if in_bytes else "blocks",
+            value=flags.kv_memory if in_bytes else flags.blocks,
+            remedy="stay within that, or raise --memory-budget",
+        )
 
 
 def _as_if_all_were_the_devices(flags: ReplayFlags, total: int) -> ReplayFlags:

@@ -35,6 +35,7 @@ class _Allocator:
     policy: str
 
     def __init__(self, num_ids: int) -> None:
+        _require_whole(num_ids, "num_ids")
         if not 1 <= num_ids <= _MOST_IDS:
             raise InputError("must be from 1 to below 2**27 ids", field="num_ids", value=num_ids)
         self.num_ids = num_ids
@@ -51,6 +52,7 @@ class _Allocator:
 
         They are one run where the policy finds one; else few pieces, in ascending order.
         """
+        _require_whole(count, "count")
         if count < 0:
             raise InputError("must be at least 0", field="count", value=count)
         if count > self.num_free:
@@ -65,6 +67,7 @@ class _Allocator:
 
         The buddy system finds a run only within one of its pieces.
         """
+        _require_whole(count, "count")
         if count < 1:
             raise InputError("must be at least 1", field="count", value=count)
         if count > self.num_free:
@@ -127,3 +130,8 @@ class BuddyAllocator(_Allocator):
     """
 
     policy = "buddy"
+
+
+def _require_whole(value: object, field: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError("must be a whole number", field=field, value=value)

@@ -150,8 +150,10 @@ class AdaptiveBlockSizer:
             _check_size(block_size)
         if not 0 <= tolerance <= 1:
             raise InputError("must be 0 to 1", field="tolerance", value=tolerance)
-        if window < 1:
-            raise InputError("must be at least 1 request", field="window", value=window)
+        if not _is_whole(window) or window < 1:
+            raise InputError(
+                "must be a whole number of at least 1 request", field="window", value=window
+            )
         if current is not None and current not in candidates:
             raise InputError("must be one of the candidates", field="current", value=current)
         self.candidates = tuple(sorted(set(candidates)))
@@ -264,7 +266,7 @@ def _reason(chosen: BlockSizeEstimate, estimates: tuple[BlockSizeEstimate, ...],
     if larger is not None:
         text += f"; {larger.block_size} would waste {larger.expected_waste:.2%}"
         mine, theirs = chosen.ceiling_token_hit_rate, larger.ceiling_token_hit_rate
-        if mine is not None and theirs is not None:
+        if mine is not None and theirs is not None and f"{mine:.2%}" != f"{theirs:.2%}":
             text += f" and lower the ceiling of the hit rate from {mine:.2%} to {theirs:.2%}"
     return text + ("; kept, the gain of a change is too small" if kept else "")
 
@@ -282,7 +284,9 @@ def _lengths(prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> tuple[I64, I
             or values.min() < least
             or values.max() > _LONGEST
         ):
-            raise InputError(f"must be whole numbers from {least} on", field=field, value=given)
+            raise InputError(
+                f"must be whole numbers from {least} to {_LONGEST:,}", field=field, value=given
+            )
         found.append(values.astype(np.int64))
     if found[0].size != found[1].size:
         raise InputError(
@@ -294,5 +298,11 @@ def _lengths(prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> tuple[I64, I
 
 
 def _check_size(block_size: int) -> None:
-    if block_size < 1:
-        raise InputError("must be at least 1", field="block_size", value=block_size)
+    if not _is_whole(block_size) or block_size < 1:
+        raise InputError(
+            "must be a whole number of at least 1", field="block_size", value=block_size
+        )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer)

@@ -115,6 +115,7 @@ def make_backing(nbytes: int | None, device: str, buffer: Any) -> Backing:
     if buffer is not None:
         return _backing_of(buffer)
     assert nbytes is not None
+    _require_int(nbytes)
     if nbytes < 1:
         raise InputError("must be at least 1 byte", field="capacity_bytes", value=nbytes)
     if device == "cpu":
@@ -160,3 +161,8 @@ def _check_whole(nbytes: int, itemsize: int) -> None:
         raise InputError(
             f"{nbytes} bytes are no whole number of elements of {itemsize} bytes", field="dtype"
         )
+
+
+def _require_int(nbytes: object) -> None:
+    if isinstance(nbytes, bool) or not isinstance(nbytes, int | np.integer):
+        raise InputError("must be a whole number", field="capacity_bytes", value=nbytes)
