@@ -119,7 +119,7 @@ _GIB_LINES: tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...] = tuple(
     )
 )
 _PHRASES = ("GiB", " GB", "oncurrency", "KV cache size", " blocks: ", "attention block size",
-            "CUDA graph memory profiling is")  # fmt: skip
+            "CUDA graph memory profiling is", "LLM engine (v")  # fmt: skip
 """Every line that counts holds one of them: most lines are passed over at once."""
 _UTILIZATIONS = (
     re.compile(r"Desired GPU memory utilization is \(([0-9.]{1,20}),"),
@@ -178,6 +178,11 @@ class StartupLog:
     starts: int = 0
     cut: bool = False
 
+    @property
+    def says_something(self) -> bool:
+        """Whether any process said how much memory something takes."""
+        return any(facts.gib for facts in self.workers.values())
+
 
 def read_startup_log(path: str | Path) -> StartupLog:
     """Return what the log at `path` says; cost O(bytes), up to 256 MiB.
@@ -185,8 +190,7 @@ def read_startup_log(path: str | Path) -> StartupLog:
     Raises:
         InputError: no such file, or no line of it is about memory.
     """
-    log = StartupLog(file=str(path))
-    engines: set[str] = set()
+    reader = _Reader(StartupLog(file=str(path)))
     left = MOST_BYTES
     try:
         with Path(path).open("rb") as file:
@@ -195,13 +199,14 @@ def read_startup_log(path: str | Path) -> StartupLog:
                 if not raw:
                     break
                 left -= len(raw)
-                _read_line(log, raw.decode("utf-8", "replace"), engines)
-            log.cut = left <= 0 and bool(file.read(1))
+                reader.take(raw.decode("utf-8", "replace"))
+            reader.log.cut = left <= 0 and bool(file.read(1))
     except OSError as error:
         raise InputError(
             "cannot read the log", file=path, value=error.strerror, remedy="name a log file"
         ) from None
-    if not any(facts.gib for facts in log.workers.values()):
+    log = reader.finished()
+    if not log.says_something:
         raise InputError(
             "no line of vLLM's about memory in this log",
             file=path,
@@ -211,33 +216,46 @@ def read_startup_log(path: str | Path) -> StartupLog:
     return log
 
 
-def _read_line(log: StartupLog, line: str, engines: set[str]) -> None:
-    line = _COLOUR.sub("", line) if "\x1b" in line else line
-    found = _WHO.search(line[:200])
-    who = found[1] if found else ""
-    if "LLM engine (v" in line:
-        _start(log, line, who, engines)
-        return
-    if not any(phrase in line for phrase in _PHRASES):
-        return
-    facts = log.workers.get(who) or LogFacts()
-    if _take(facts, line) and (who in log.workers or len(log.workers) < _MOST_WORKERS):
-        log.workers[who] = facts
+class _Reader:
+    """Takes line after line, and begins anew when an engine of the same name starts again."""
 
+    def __init__(self, log: StartupLog) -> None:
+        self.log = log
+        self._engines: set[str] = set()
+        self._before: StartupLog | None = None
 
-def _start(log: StartupLog, line: str, who: str, engines: set[str]) -> None:
-    """Begin anew when an engine of the same name starts again."""
-    version = _VERSION.search(line)
-    log.version = version[1] if version else log.version
-    if who in engines or not engines:
-        engines.clear()
-        log.workers.clear()
-        log.config.clear()
-        log.starts += 1
-    engines.add(who)
-    for name, pattern in _CONFIG_VALUE.items():
-        if value := pattern.search(line):
-            log.config[name] = value[1]
+    def take(self, line: str) -> None:
+        line = _COLOUR.sub("", line) if "\x1b" in line else line
+        if not any(phrase in line for phrase in _PHRASES):
+            return
+        found = _WHO.search(line[:200])
+        who = found[1] if found else ""
+        if version := _VERSION.search(line):
+            self._start(version[1], line, who)
+            return
+        workers = self.log.workers
+        facts = workers.get(who) or LogFacts()
+        if _take(facts, line) and (who in workers or len(workers) < _MOST_WORKERS):
+            workers[who] = facts
+
+    def finished(self) -> StartupLog:
+        """Return the last start that says something: one may have failed before it could."""
+        if not self.log.says_something and self._before is not None:
+            self._before.starts, self._before.cut = self.log.starts, self.log.cut
+            return self._before
+        return self.log
+
+    def _start(self, version: str, line: str, who: str) -> None:
+        if who in self._engines or not self._engines:
+            if self.log.says_something:
+                self._before = self.log
+            self._engines.clear()
+            self.log = StartupLog(file=self.log.file, starts=self.log.starts + 1)
+        self._engines.add(who)
+        self.log.version = version
+        for name, pattern in _CONFIG_VALUE.items():
+            if value := pattern.search(line):
+                self.log.config[name] = value[1]
 
 
 def _take(facts: LogFacts, line: str) -> bool:

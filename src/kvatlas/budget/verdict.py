@@ -136,13 +136,13 @@ def _remedy(request: BudgetRequest) -> str:
     changes: list[tuple[str, dict[str, object]]] = []
     for share in (0.95, 0.9, 0.85):
         if share != request.gpu_memory_utilization:
-            text = f"--gpu-memory-utilization {share:g}"
+            text = f"with --gpu-memory-utilization {share:g}"
             changes.append((text, {"gpu_memory_utilization": share}))
     if request.kv_dtype == "auto":
-        changes.append(("--kv-cache-dtype fp8", {"kv_dtype": "fp8"}))
+        changes.append(("with --kv-cache-dtype fp8", {"kv_dtype": "fp8"}))
     parallel, ranks = request.parallel, 2 * request.parallel.tp
     while ranks <= _MOST_RANKS:
-        text = f"--tensor-parallel-size {ranks}"
+        text = f"with --tensor-parallel-size {ranks}"
         changes.append((text, {"parallel": replace(parallel, tp=ranks)}))
         ranks *= 2
     return _first(request, tuple(changes))
@@ -155,5 +155,5 @@ def _first(request: BudgetRequest, changes: tuple[tuple[str, dict[str, object]],
         except InputError:
             continue  # ranks that cannot share this model, a dtype that it does not take
         if _why_not(tried) is None:
-            return f"It fits with {text}."
+            return f"It fits {text}."
     return ""
