@@ -145,6 +145,7 @@ def test_the_predicted_waterfall_stands_beside_the_real_one(tmp_path: Path) -> N
             device=find_device("rtx-4090"),
             gpu_memory_utilization=0.9764,
             max_model_len=16384,
+            runner="v1",
         )
     )
     rows = {row.name: row for row in compare(found, real)}

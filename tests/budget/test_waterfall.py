@@ -139,7 +139,7 @@ def test_kv_memory_can_be_given_and_promised_twice() -> None:
         ({"lengths": (8192,), "concurrency": 32}, True, "32 requests of 8,192 tokens need", ""),
         ({"lengths": (8192,), "concurrency": 64}, False, "64 requests of 8,192", "kv-cache-dtype"),
         ({"model": "llama-3.1-70b"}, False, "nothing is left", "--tensor-parallel-size 4"),
-        ({"lengths": (8192,), "concurrency": 57}, False, "55 such requests have room",
+        ({"lengths": (8192,), "concurrency": 57}, False, "56 such requests have room",
          "--gpu-memory-utilization 0.95"),
         ({"device": "l4", "max_model_len": 131072}, False, "the longest that fits is",
          "--tensor-parallel-size 2"),

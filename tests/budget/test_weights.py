@@ -176,7 +176,7 @@ def test_tied_embeddings_are_copied_to_the_last_stage() -> None:
         ({"dp": 5000}, "dp: a number of ranks"),
     ],
 )
-def test_ranks_are_counted(parallel: dict[str, int], message: str) -> None:
+def test_ranks_are_counted(parallel: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Parallel(**parallel)
 
@@ -193,7 +193,7 @@ def test_ranks_that_cannot_share_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="cannot be divided equally over 4 ranks"):
         budget(request(tp=4))
-    with pytest.raises(InputError, match="output head|embedding"):
+    with pytest.raises(InputError, match="the embedding cannot be divided"):
         budget(request(tp=3))
     with pytest.raises(InputError, match="more pipeline stages than layers"):
         budget(request(pp=3))

@@ -187,6 +187,11 @@ def test_the_lines_of_a_log_are_those_that_vllm_prints() -> None:
     for phrase, _, _ in _GIB_LINES:
         if phrase not in older:
             assert phrase in joined, phrase
-    for phrase in ("KV cache size: ", "Maximum concurrency for ", "LLM engine (v",
-                   "CUDA graph memory profiling is enabled", "Setting attention block size to "):  # fmt: skip
+    for phrase in (
+        "KV cache size: ",
+        "Maximum concurrency for ",
+        "LLM engine (v",
+        "CUDA graph memory profiling is enabled",
+        "Setting attention block size to ",
+    ):
         assert phrase in joined, phrase

@@ -11,12 +11,15 @@ start-up logs, which docs/guide/budget.md lists with what came out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kvatlas.budget.devices import Device
 from kvatlas.budget.weights import Parallel, Weight
 
 __all__ = [
+    "RUNNERS",
     "Shapes",
     "activation_bytes",
     "capture_sizes",
@@ -33,6 +36,17 @@ _GRAPH_NODE_BYTES = 260 << 10
 """Driver memory per captured batch size and layer, in piecewise graphs; from public logs."""
 _WHOLE_GRAPH_BYTES = _MIB
 """Per captured batch size, of graphs of the whole model: vLLM's own floor."""
+
+
+RUNNERS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"v2": (8, 1), "v1": (56, 2), "v1-sort": (153, 2)}
+)
+"""Quarters of a byte per logit while sampling, and copies of the last states, by model runner.
+
+`v2` (vLLM 0.32's own) samples its dummy requests from the 16-bit logits. `v1` makes a float32 copy,
+probabilities and random numbers: 14 bytes. `v1-sort` (vLLM 0.9 to 0.11) sorted the logits too:
+38.25 bytes, fitted to seven published measurements, which it meets to 0.05 GiB.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +112,19 @@ def default_batch(device: Device) -> tuple[int, int]:
 
 
 def activation_bytes(
-    shapes: Shapes, batched_tokens: int, sequences: int, tp: int, *, last_stage: bool = True
+    shapes: Shapes,
+    batched_tokens: int,
+    sequences: int,
+    tp: int,
+    *,
+    runner: str = "v2",
+    last_stage: bool = True,
 ) -> int:
-    """Return the peak of vLLM's profile run above the weights, on one rank.
+    """Return the peak of vLLM's profile run above the weights, on one rank: the larger of two.
 
     A batch of `batched_tokens` passes the layers: residual and hidden state, and the widest
-    intermediate results of one layer. Then the logits of `sequences` tokens are made in 16 bits,
-    gathered, turned into float32, and sampled from a second float32 copy. The larger of both.
+    intermediate results of one layer. Then the last states of `sequences` requests become logits
+    over the whole vocabulary, and those are sampled from (`RUNNERS`).
     """
     inside = max(
         shapes.mixer // tp,
@@ -115,8 +135,12 @@ def activation_bytes(
     if not last_stage:
         return forward
     rows = min(sequences, batched_tokens)
-    sampled = rows * shapes.vocab * (_ELEMENT + 4 + 4)
-    return max(forward, sampled + batched_tokens * shapes.hidden * _ELEMENT)
+    quarters, copies = RUNNERS[runner]
+    # Each rank makes its share of the logits, and gathers all of them before it samples.
+    gathered = rows * (shapes.vocab + shapes.vocab // tp) * _ELEMENT if tp > 1 else 0
+    sampled = max(gathered, rows * shapes.vocab * quarters // 4)
+    states = (batched_tokens + copies * rows) * shapes.hidden * _ELEMENT
+    return max(forward, sampled + states)
 
 
 def capture_sizes(device: Device, batched_tokens: int, sequences: int) -> list[int]:

@@ -199,6 +199,11 @@ def log_notes(found: Budget, log: StartupLog, real: Measured) -> Iterator[str]:
                 "took (vLLM issue #45178); VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0 gives them "
                 "back, with nothing then held free for graphs"
             )
+    if log.runner is not None and log.runner != found.request.runner.partition("-")[0]:
+        yield (
+            f"the log is of model runner {log.runner}, the prediction of {found.request.runner}: "
+            "their profile runs sample with different amounts of memory (--model-runner)"
+        )
     if log.starts > 1:
         yield f"the log holds {log.starts} starts of a server: these are the figures of the last"
     if log.cut:

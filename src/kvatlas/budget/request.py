@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field
 
 from kvatlas.budget.devices import Device
+from kvatlas.budget.estimates import RUNNERS
 from kvatlas.budget.quantization import WEIGHT_DTYPES
 from kvatlas.budget.waterfall import Buffers
 from kvatlas.budget.weights import Parallel
@@ -34,6 +35,7 @@ class BudgetRequest:
         kv_cache_memory_bytes: what the KV cache gets instead of what is left; None for that.
         max_num_seqs, max_num_batched_tokens: None for vLLM's own on this device.
         max_model_len: None for the config's.
+        runner: vLLM's model runner, a key of `RUNNERS`.
         enforce_eager: no CUDA graphs.
         enable_prefix_caching: decides how recurrent layers keep their states.
         lengths: tokens of requests to judge; empty for `max_model_len`.
@@ -54,6 +56,7 @@ class BudgetRequest:
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     max_model_len: int | None = None
+    runner: str = "v2"
     enforce_eager: bool = False
     enable_prefix_caching: bool = True
     lengths: tuple[int, ...] = ()
@@ -77,6 +80,13 @@ class BudgetRequest:
         for length in self.lengths:
             if not 1 <= length <= _MOST_TOKENS:
                 raise InputError("must be at least 1 token", field="length", value=length)
+        if self.runner not in RUNNERS:
+            raise InputError(
+                "unknown model runner",
+                field="model_runner",
+                value=self.runner,
+                remedy=f"use one of {', '.join(RUNNERS)}",
+            )
         if self.dtype not in WEIGHT_DTYPES:
             raise InputError(
                 "unknown dtype",

@@ -165,6 +165,7 @@ class StartupLog:
     Attributes:
         file: where it was read.
         version: vLLM's, None when it does not say.
+        runner: the model runner whose lines these are, v1 or v2; None when no line tells.
         config: settings by vLLM's names, as printed.
         workers: what each process said, by its name in the log; "" where processes have none.
         starts: how often a server started in it; the figures are those of the last one.
@@ -173,6 +174,7 @@ class StartupLog:
 
     file: str
     version: str | None = None
+    runner: str | None = None
     config: dict[str, str] = field(default_factory=dict)
     workers: dict[str, LogFacts] = field(default_factory=dict)
     starts: int = 0
@@ -228,6 +230,8 @@ class _Reader:
         line = _COLOUR.sub("", line) if "\x1b" in line else line
         if not any(phrase in line for phrase in _PHRASES):
             return
+        if "model_runner.py:" in line:
+            self.log.runner = "v1" if "gpu_model_runner.py:" in line else "v2"
         found = _WHO.search(line[:200])
         who = found[1] if found else ""
         if version := _VERSION.search(line):

@@ -37,6 +37,7 @@ class BudgetFlags:
     max_num_seqs: int | None
     max_num_batched_tokens: int | None
     max_model_len: int | None
+    model_runner: str
     enforce_eager: bool
     prefix_caching: bool
     lengths: str | None
@@ -180,6 +181,16 @@ def budget(
             metavar="TOKENS",
         ),
     ] = None,
+    model_runner: Annotated[
+        str,
+        option(
+            "--model-runner",
+            help="v2 is vLLM 0.32's own, v1 the older one, v1-sort that of vLLM 0.9 to 0.11: they "
+            "sample in the profile run with more and more memory.",
+            panel=_SERVER,
+            metavar="[v2|v1|v1-sort]",
+        ),
+    ] = "v2",
     enforce_eager: Annotated[
         bool, option("--enforce-eager", help="No CUDA graphs.", panel=_SERVER)
     ] = False,

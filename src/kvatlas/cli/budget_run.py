@@ -42,6 +42,7 @@ _FIELDS = frozenset(
         "max_num_batched_tokens",
         "max_model_len",
         "concurrency",
+        "model_runner",
         "fragmentation_factor",
         "survival_capacity",
     )
@@ -133,6 +134,7 @@ def _request(flags: BudgetFlags) -> BudgetRequest:
         max_num_seqs=flags.max_num_seqs,
         max_num_batched_tokens=flags.max_num_batched_tokens,
         max_model_len=flags.max_model_len,
+        runner=flags.model_runner,
         enforce_eager=flags.enforce_eager,
         enable_prefix_caching=flags.prefix_caching,
         lengths=_lengths(flags.lengths),
