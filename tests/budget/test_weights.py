@@ -11,9 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvatlas.budget import QUANTIZATIONS, BudgetRequest, Parallel, Weight, budget, find_device
+from kvatlas.budget.parameters import weights_of
 from kvatlas.budget.quantization import quantization_of
 from kvatlas.errors import InputError
+from kvatlas.model import CATALOGUE
+from kvatlas.model.catalogue_weights import CATALOGUE_WEIGHTS
 from kvatlas.model.config_json import as_config
+from kvatlas.model.layout import facts_from_config
 
 SPREADABLE = ("llama-3.1-8b", "qwen3-30b-a3b", "deepseek-v3", "mixtral-8x7b", "qwen3-next-80b-a3b")
 
@@ -197,3 +201,32 @@ def test_ranks_that_cannot_share_are_refused(tmp_path: Path) -> None:
         budget(request(tp=3))
     with pytest.raises(InputError, match="more pipeline stages than layers"):
         budget(request(pp=3))
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.integers(10**5, 10**30),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.one_of(st.none(), st.integers(-2, 70), st.text(max_size=3)), max_size=3),
+    st.dictionaries(st.sampled_from(("quant_method", "bits", "weights", "a")), st.none(), max_size=2),
+)
+
+
+@given(st.sampled_from(sorted(CATALOGUE)), st.data())
+def test_junk_in_a_field_gives_a_budget_or_one_line(name: str, data: st.DataObject) -> None:
+    fields = {**CATALOGUE[name], **CATALOGUE_WEIGHTS[name]}
+    chosen = data.draw(st.lists(st.sampled_from(sorted(fields)), min_size=1, max_size=2))
+    junk = {field: data.draw(JUNK) for field in chosen}
+    try:
+        config = as_config({**fields, **junk})
+        facts = facts_from_config(config, name)
+        weights = weights_of(config, facts)
+        stored = quantization_of(config)
+        total = sum(stored.weight_bytes(weight, Parallel(), 2) for weight in weights)
+    except InputError as error:
+        assert "\n" not in str(error)
+        return
+    assert total > 0

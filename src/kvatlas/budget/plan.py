@@ -258,7 +258,7 @@ def _terms(
             request.outside_bytes,
             "--non-torch-memory",
             outside_bytes(request.parallel),
-            "workspaces and library handles: public logs say 0.07 to 0.4 GiB",
+            "workspaces and library handles: public logs say 0.07 to 0.6 GiB",
         )
     )
     return terms

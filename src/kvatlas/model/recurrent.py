@@ -113,7 +113,7 @@ def recurrent_state(config: Config, attention: str) -> RecurrentState:
 def _state_dtype_bytes(config: Config, field: str | None, missing: str = "auto") -> int:
     """Return the bytes per element of the state; `auto` is the model's 16 bits."""
     name = (config.values.get(field) if field else None) or missing
-    if name not in _DTYPE_BYTES:
+    if not isinstance(name, str) or name not in _DTYPE_BYTES:
         raise config.error(
             "unknown dtype", field=field, value=name, remedy=f"known: {', '.join(_DTYPE_BYTES)}"
         )
