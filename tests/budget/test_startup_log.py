@@ -17,6 +17,7 @@ from kvatlas.budget import (
     log_notes,
     measured,
     read_startup_log,
+    with_measured,
 )
 from kvatlas.budget.startup_log import MOST_BYTES
 from kvatlas.errors import InputError
@@ -164,6 +165,29 @@ def test_the_predicted_waterfall_stands_beside_the_real_one(tmp_path: Path) -> N
     assert graphs.predicted == pytest.approx(graphs.real, rel=0.1)
     assert rows["weights"].real is None
     assert list(log_notes(found, log, real)) == []
+
+
+def test_a_second_budget_is_measured(tmp_path: Path) -> None:
+    # GIVEN the log of a start WHEN its figures are taken THEN its KV cache comes out
+    real = measured(read_startup_log(written(tmp_path, TWICE)))
+    request = BudgetRequest(
+        model="minimax-m2.5",
+        device=find_device(f"{round(178.35 * GIB)}"),
+        parallel=Parallel(tp=4),
+        outside_bytes=7,
+    )
+    found = budget(with_measured(request, real))
+    terms = {term.name: term for term in found.tightest.waterfall.terms}
+
+    assert {name for name, term in terms.items() if term.basis == "measured"} == {
+        "weights: beyond that",
+        "activations",
+        "CUDA graphs",
+    }
+    assert (terms["outside PyTorch"].basis, terms["outside PyTorch"].size_bytes) == ("given", 7)
+    assert real.kv_bytes is not None and real.outside_bytes is not None
+    left = found.tightest.waterfall.kv_bytes - real.outside_bytes + 7
+    assert left == pytest.approx(real.kv_bytes, abs=0.05 * GIB)
 
 
 def test_older_words_are_understood(tmp_path: Path) -> None:

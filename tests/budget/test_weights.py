@@ -211,7 +211,9 @@ JUNK = st.one_of(
     st.floats(),
     st.text(max_size=5),
     st.lists(st.one_of(st.none(), st.integers(-2, 70), st.text(max_size=3)), max_size=3),
-    st.dictionaries(st.sampled_from(("quant_method", "bits", "weights", "a")), st.none(), max_size=2),
+    st.dictionaries(
+        st.sampled_from(("quant_method", "bits", "weights", "a")), st.none(), max_size=2
+    ),
 )
 
 

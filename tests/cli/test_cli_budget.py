@@ -73,6 +73,19 @@ def test_the_json_says_the_same(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_log_can_measure_the_budget(tmp_path: Path) -> None:
+    log = tmp_path / "vllm.log"
+    log.write_text(LOG)
+    done = kvatlas(*LLAMA, "--log", log, "--use-log", "--json", "-")
+    assert (done.code, done.err) == (0, "")
+    terms = {term["name"]: term for term in done.json["stages"][0]["terms"]}
+
+    assert terms["weights: beyond that"]["basis"] == "measured"
+    weights = sum(term["size_bytes"] for name, term in terms.items() if "weights" in name)
+    assert weights == round(14.99 * 2**30)
+    assert terms["activations"]["basis"] == "estimated"
+
+
 def test_what_does_not_fit_is_exit_code_1() -> None:
     done = kvatlas("budget", "--model", "llama-3.1-70b", "--device", "h100")
 
@@ -116,6 +129,7 @@ def test_a_config_file_is_read(tmp_path: Path) -> None:
         (("--stuck-bytes", "-1"), "--stuck-bytes: not a byte size"),
         (("--survival-capacity", "70GiB"), "--survival-capacity: the survival capacity"),
         (("--fragmentation-factor", -1), "--fragmentation-factor: a factor"),
+        (("--use-log",), "--use-log: without a log"),
         (("--log", "missing.log"), "missing.log: cannot read the log"),
         (("--device", "gtx-1080"), "--device: no such device (got gtx-1080)"),
         (("--model", "gpt-5"), "--model: no such model config (got gpt-5)"),

@@ -8,7 +8,7 @@ side.
 from kvatlas.budget.devices import DEVICES, Device, find_device
 from kvatlas.budget.fit import GroupFacts, Pool
 from kvatlas.budget.flags import Flag, command_line, replay_line, vllm_flags
-from kvatlas.budget.measured import Measured, Row, compare, log_notes, measured
+from kvatlas.budget.measured import Measured, Row, compare, log_notes, measured, with_measured
 from kvatlas.budget.parameters import weights_of
 from kvatlas.budget.plan import Budget, StageBudget, budget
 from kvatlas.budget.quantization import QUANTIZATIONS, WEIGHT_DTYPES, Quantization
@@ -53,4 +53,5 @@ __all__ = [
     "verdict",
     "vllm_flags",
     "weights_of",
+    "with_measured",
 ]

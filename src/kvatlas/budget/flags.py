@@ -53,7 +53,7 @@ def replay_line(found: Budget) -> str:
     if blocks < 2:
         return ""
     limits = (
-        f"--max-num-seqs {found.max_num_seqs} "
+        f"--max-num-seqs {_max_num_seqs(found).value} "
         f"--max-num-batched-tokens {found.max_num_batched_tokens} "
         f"--max-model-len {found.max_model_len}"
     )

@@ -10,12 +10,14 @@ github.com/vllm-project/vllm/issues/57936.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from kvatlas.budget.plan import Budget
+from kvatlas.budget.request import BudgetRequest
 from kvatlas.budget.startup_log import LogFacts, StartupLog
 
-__all__ = ["Measured", "Row", "compare", "log_notes", "measured"]
+__all__ = ["Measured", "Row", "compare", "log_notes", "measured", "with_measured"]
 
 _GIB = 1 << 30
 _ROUNDING_GIB = 0.035
@@ -154,6 +156,26 @@ def _counted_twice(facts: LogFacts, requested: float | None) -> bool:
 
 def _bytes(gib: float | None) -> int | None:
     return None if gib is None else round(gib * _GIB)
+
+
+def with_measured(request: BudgetRequest, real: Measured) -> BudgetRequest:
+    """Return the request with what the log measured in the place of estimates.
+
+    What the request has already, and what the log does not say, stays; nothing below 0 is taken
+    (graphs may give memory back).
+    """
+    said = {
+        "activation_bytes": real.activation_bytes,
+        "graph_bytes": real.graph_bytes,
+        "outside_bytes": real.outside_bytes,
+        "loaded_bytes": real.weight_bytes,
+    }
+    taken: dict[str, Any] = {
+        name: max(0, size)
+        for name, size in said.items()
+        if size is not None and getattr(request, name) is None
+    }
+    return replace(request, **taken, from_log=frozenset(taken))
 
 
 def compare(found: Budget, real: Measured) -> tuple[Row, ...]:

@@ -35,6 +35,11 @@ from kvatlas.units import format_bytes
 __all__ = ["Budget", "StageBudget", "budget"]
 
 _MLA_BLOCK_TOKENS = 64
+_GIVEN_BY = {
+    "activation_bytes": "--activation-memory",
+    "graph_bytes": "--cuda-graph-memory",
+    "outside_bytes": "--non-torch-memory",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,43 +236,46 @@ def _terms(
                 how=how,
             )
         )
+    more = (request.loaded_bytes or 0) - stage.weight_bytes
+    if more > 0:
+        terms.append(
+            Term(
+                name="weights: beyond that",
+                size_bytes=more,
+                basis="measured" if "loaded_bytes" in request.from_log else "given",
+                how="what loading took more than shapes say: padding, scales, allocator",
+            )
+        )
     peak = activation_bytes(
         shapes, tokens, sequences, tp, runner=request.runner, last_stage=stage.last
     )
-    terms.append(
-        _or_given(
-            "activations",
-            request.activation_bytes,
-            "--activation-memory",
-            peak,
-            f"profile run of {tokens:,} tokens, logits of {min(tokens, sequences):,} requests "
-            f"({request.runner})",
-        )
+    how = (
+        f"profile run of {tokens:,} tokens, logits of {min(tokens, sequences):,} requests "
+        f"({request.runner})"
     )
-    graphs = graph_bytes(sizes, sequences, shapes, stage.layers[1] - stage.layers[0], tp)
-    how = f"{len(sizes)} batch sizes, 0.25 MiB per size and layer in pieces, 1 MiB per whole graph"
+    terms.append(_or_given(request, "activations", "activation_bytes", peak, how))
     if request.enforce_eager:
         terms.append(Term(name="CUDA graphs", size_bytes=0, basis="exact", how="--enforce-eager"))
     else:
-        terms.append(
-            _or_given("CUDA graphs", request.graph_bytes, "--cuda-graph-memory", graphs, how)
+        graphs = graph_bytes(sizes, sequences, shapes, stage.layers[1] - stage.layers[0], tp)
+        how = (
+            f"{len(sizes)} batch sizes, 0.25 MiB per size and layer in pieces, 1 MiB per whole "
+            "graph"
         )
-    terms.append(
-        _or_given(
-            "outside PyTorch",
-            request.outside_bytes,
-            "--non-torch-memory",
-            outside_bytes(request.parallel),
-            "workspaces and library handles: public logs say 0.07 to 0.6 GiB",
-        )
-    )
+        terms.append(_or_given(request, "CUDA graphs", "graph_bytes", graphs, how))
+    how = "workspaces and library handles: public logs say 0.07 to 0.6 GiB"
+    outside = outside_bytes(request.parallel)
+    terms.append(_or_given(request, "outside PyTorch", "outside_bytes", outside, how))
     return terms
 
 
-def _or_given(name: str, given: int | None, flag: str, estimate: int, how: str) -> Term:
-    if given is not None:
-        return Term(name=name, size_bytes=given, basis="given", how=flag)
-    return Term(name=name, size_bytes=estimate, basis="estimated", how=how)
+def _or_given(request: BudgetRequest, name: str, field: str, estimate: int, how: str) -> Term:
+    given = getattr(request, field)
+    if given is None:
+        return Term(name=name, size_bytes=estimate, basis="estimated", how=how)
+    if field in request.from_log:
+        return Term(name=name, size_bytes=given, basis="measured", how="the log")
+    return Term(name=name, size_bytes=given, basis="given", how=_GIVEN_BY[field])
 
 
 def _batch(request: BudgetRequest) -> tuple[int, int]:
@@ -354,6 +362,10 @@ def _notes(
         notes.append(
             f"block size {asked_block} became {block_size}: in a hybrid model an attention page "
             "must hold a recurrent state"
+        )
+    if "mla" in facts.kinds and request.block_size is None:
+        notes.append(
+            "vLLM's MLA kernels may require blocks of 32, 64 or 128 tokens, depending on the GPU"
         )
     if config.whole is not config.values or config.whole.get("vision_config"):
         notes.append(

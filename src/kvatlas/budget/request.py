@@ -40,7 +40,10 @@ class BudgetRequest:
         enable_prefix_caching: decides how recurrent layers keep their states.
         lengths: tokens of requests to judge; empty for `max_model_len`.
         concurrency: how many of them at the same time; None for one.
-        activation_bytes, graph_bytes, outside_bytes: measured figures instead of estimates.
+        activation_bytes, graph_bytes, outside_bytes: figures instead of estimates.
+        loaded_bytes: what weights really took on one rank, such as a log says; None for the
+            computed figure alone.
+        from_log: names of those of the four that a log measured.
         buffers: against fragmentation.
     """
 
@@ -64,6 +67,8 @@ class BudgetRequest:
     activation_bytes: int | None = None
     graph_bytes: int | None = None
     outside_bytes: int | None = None
+    loaded_bytes: int | None = None
+    from_log: frozenset[str] = frozenset()
     buffers: Buffers = field(default_factory=Buffers)
 
     def __post_init__(self) -> None:
@@ -77,6 +82,10 @@ class BudgetRequest:
             value = getattr(self, name)
             if value is not None and not 1 <= value <= _MOST_TOKENS:
                 raise InputError("must be at least 1", field=name, value=value)
+        for name in ("activation_bytes", "graph_bytes", "outside_bytes", "loaded_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise InputError("memory that is given back", field=name, value=value)
         for length in self.lengths:
             if not 1 <= length <= _MOST_TOKENS:
                 raise InputError("must be at least 1 token", field="length", value=length)

@@ -43,6 +43,7 @@ class BudgetFlags:
     lengths: str | None
     concurrency: int | None
     log: str | None
+    use_log: bool
     activation_memory: str | None
     cuda_graph_memory: str | None
     non_torch_memory: str | None
@@ -232,6 +233,15 @@ def budget(
             metavar="PATH",
         ),
     ] = None,
+    use_log: Annotated[
+        bool,
+        option(
+            "--use-log",
+            help="Take what the log measured in the place of estimates; its server must have had "
+            "the same settings.",
+            panel=_MEASURED,
+        ),
+    ] = False,
     activation_memory: Annotated[
         str | None,
         option(

@@ -18,7 +18,7 @@ from kvatlas.errors import InputError
 from kvatlas.units import parse_bytes
 
 if TYPE_CHECKING:
-    from kvatlas.budget import Budget, BudgetRequest
+    from kvatlas.budget import Budget, BudgetRequest, StartupLog
     from kvatlas.report.budget_document import BudgetDocument, LogSide
 
 __all__ = ["run_budget"]
@@ -75,14 +75,23 @@ def _document(flags: BudgetFlags) -> BudgetDocument:
         budget,
         command_line,
         length_fits,
+        measured,
+        read_startup_log,
         replay_line,
         verdict,
         vllm_flags,
+        with_measured,
     )
     from kvatlas.cli.version import version
     from kvatlas.report.budget_document import BudgetDocument
 
-    found = budget(_request(flags))
+    request = _request(flags)
+    log = None if flags.log is None else read_startup_log(flags.log)
+    if flags.use_log:
+        if log is None:
+            raise InputError("without a log", field="--use-log", remedy="add --log PATH")
+        request = with_measured(request, measured(log))
+    found = budget(request)
     return BudgetDocument(
         version=version(),
         config={
@@ -94,15 +103,14 @@ def _document(flags: BudgetFlags) -> BudgetDocument:
         flags=vllm_flags(found),
         command=command_line(found),
         replay=replay_line(found),
-        log=None if flags.log is None else _log_side(found, flags.log),
+        log=None if log is None else _log_side(found, log),
     )
 
 
-def _log_side(found: Budget, path: str) -> LogSide:
-    from kvatlas.budget import compare, log_notes, measured, read_startup_log
+def _log_side(found: Budget, log: StartupLog) -> LogSide:
+    from kvatlas.budget import compare, log_notes, measured
     from kvatlas.report.budget_document import LogSide
 
-    log = read_startup_log(path)
     real = measured(log)
     return LogSide(
         file=log.file,
