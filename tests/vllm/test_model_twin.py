@@ -81,7 +81,7 @@ def _divides(tp: int, fields: Mapping[str, Any]) -> bool:
     """Whether vLLM can share the heads over so many ranks."""
     kv_heads = fields["num_key_value_heads"]
     fewer, more = min(kv_heads, tp), max(kv_heads, tp)
-    return fields["num_attention_heads"] % tp == 0 and more % fewer == 0
+    return not fields["num_attention_heads"] % tp and not more % fewer
 
 
 @pytest.mark.parametrize("name", CATALOGUE_HERE)
