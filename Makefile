@@ -25,6 +25,8 @@ pip_install = -m pip install -qq --disable-pip-version-check
 vllm_version := 0.32.0
 torch_version := 2.13.0
 
+workers := $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n > 2 ? n : 2)))
+
 report := kvatlas-report/index.html
 
 .PHONY: help demo test warm warm-reports lint test-variants test-vllm bench bench-peers figures docs format picture clean python
@@ -84,23 +86,29 @@ lint: $(tested)
 	$(venv)/bin/lint-imports --no-logo
 	$(venv)/bin/mkdocs --quiet build --strict
 
-# Kernels are compiled once and kept: by two processes at a time, not by every test worker again.
-warm: $(tested)
-	@$(venv)/bin/pytest -q -k 'lfu and (one_request or any_order or manager)' \
-	  tests/eviction/test_engine.py tests/eviction/test_embedded.py > $(venv)/warm-policies.log
+# Engines are compiled once and kept, the longest first: not by every test worker again.
+kinds := evicting plain tiered placed pressed
+rare_kinds := evicting-and-tiered everything tiered-by-policy-and-pressed evicting-and-placed \
+  evicting-and-pressed tiered-and-pressed tiered-by-policy
+.PHONY: $(kinds:%=warm-%) $(rare_kinds:%=warm-%)
+warm: $(kinds:%=warm-%)
 
-warm-reports: $(tested)
-	@$(venv)/bin/pytest -q tests/engine/test_scheduling.py tests/engine/nano/test_nano_rules.py \
-	  > $(venv)/warm.log
-	@$(venv)/bin/kvatlas replay --limit 40 --html $(venv)/warm.html >> $(venv)/warm.log
+$(kinds:%=warm-%) $(rare_kinds:%=warm-%): warm-%: $(tested)
+	@$(venv)/bin/python -m tests.warm $*
+
+warm-reports: $(tested) warm-plain
+	@$(venv)/bin/kvatlas replay --limit 40 --html $(venv)/warm.html > $(venv)/warm.log
 	@$(venv)/bin/kvatlas policies --limit 40 >> $(venv)/warm.log
 
+# The files in their order, not the largest first: those at the end are short.
 test: $(tested)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync lint warm warm-reports
-	$(venv)/bin/pytest --numprocesses auto --dist loadfile -m "not variants"
+	@$(MAKE) --no-print-directory --jobs $(workers) --output-sync warm-evicting warm-plain lint warm \
+	  warm-reports
+	$(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not variants"
 
-# Not part of CI yet: engines compiled apart, 8 minutes.
+# Engines that only a few tests use, more than can be compiled in the time that `make test` has.
 test-variants: $(tested)
+	@$(MAKE) --no-print-directory --jobs $(workers) $(rare_kinds:%=warm-%) warm-evicting
 	$(venv)/bin/pytest --numprocesses auto --dist loadfile -m variants
 
 test-vllm: $(vllm_installed)

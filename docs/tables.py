@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,20 @@ def flags(*command: str) -> str:
 
 def find_command(path: Sequence[str]) -> Any:
     """Return the click command under these words, such as ("traces", "fetch")."""
+    command = _root_command()
+    for word in path:
+        command = command.commands[word]
+    return command
+
+
+@cache
+def _root_command() -> Any:
+    """Return the click command of the whole program: a third of a second to make."""
     import typer
 
     from kvatlas.cli.app import app
 
-    command: Any = typer.main.get_command(app)
-    for word in path:
-        command = command.commands[word]
-    return command
+    return typer.main.get_command(app)
 
 
 def _flag(parameter: Any) -> tuple[str, str, str]:

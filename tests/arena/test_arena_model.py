@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from naive_arena import NaiveArena
 from numpy.typing import NDArray
 
+from kvatlas.jit import COMPILED
 from kvatlas.storage.arena import Allocation, GPUMemoryPool, IntelligentMemoryPool
 
 POOLS = (GPUMemoryPool, IntelligentMemoryPool)
@@ -149,7 +150,7 @@ def test_a_million_operations_in_bulk(make: MakePool) -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 9_000), max_size=40), seed=st.integers(0, 9))
-@settings(max_examples=40)
+@settings(max_examples=40 if COMPILED else 8)
 @pytest.mark.parametrize("make", POOLS)
 def test_bulk_calls_do_what_single_ones_do(make: MakePool, sizes: list[int], seed: int) -> None:
     many, single = make(100_000, granule=16), make(100_000, granule=16)

@@ -26,6 +26,17 @@ def taken(pool: GPUMemoryPool, nbytes: int) -> Allocation:
 
 
 @both
+@pytest.mark.parametrize("width", ["uint8", "int32", "int64", "uint64"])
+def test_rows_of_every_integer_are_rows(make: MakePool, width: str) -> None:
+    # GIVEN sizes of one width WHEN allocated in bulk THEN all of them are, and given back
+    pool = make("1MiB")
+    handles = pool.allocate_many(np.array([100, 7, 255], width))
+    assert pool.statistics().requested_bytes == 362
+    pool.free_many(handles)
+    assert pool.statistics().requested_bytes == 0
+
+
+@both
 def test_what_cannot_be_is_refused_in_a_line(make: MakePool) -> None:
     pool, other = make("1MiB"), make("1MiB")
     mine = taken(pool, 100)
@@ -37,6 +48,10 @@ def test_what_cannot_be_is_refused_in_a_line(make: MakePool) -> None:
         lambda: other.free(mine),
         lambda: pool.free_many([mine.handle, mine.handle]),
         lambda: pool.free_many([mine.handle, -1]),
+        lambda: pool.free_many([mine.handle + 0.5]),
+        lambda: pool.free_many(np.array([2**63 + mine.handle], np.uint64)),
+        lambda: pool.free_many([[mine.handle]]),
+        lambda: pool.offsets([mine.handle + 0.5]),
         lambda: pool.offsets([12345]),
         lambda: pool.view(mine.handle, 101),
         lambda: mine.view("float64"),

@@ -12,8 +12,8 @@ from command import hashed_trace, kvatlas, process, replayed
 from docs.tables import measurement_names
 
 from kvatlas.cli.app import app
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.replay import Replay
-from kvatlas.engine.specs import EngineConfig
 from kvatlas.workload import generate
 
 CONTRACT_FLAGS = set(
@@ -26,7 +26,9 @@ CONTRACT_FLAGS = set(
     --sort --last-block --tokens-per-id --identity-tokens --eviction --placement
     --lazy-free-steps --protect-waiting --preallocate-blocks --preallocate-predicted
     --no-preallocate-predicted --admission-growth --host-memory --host-blocks --host-policy
-    --host-write-back --host-bandwidth --host-block-bytes --swap
+    --host-write-back --host-bandwidth --host-block-bytes --swap --forget-uncomputed
+    --no-forget-uncomputed --memory-budget --device-price --budget-interval --budget-step
+    --budget-least-gain
     """.split()  # noqa: SIM905
 )
 DECISIONS = [
@@ -47,6 +49,7 @@ DECISIONS = [
     "mean_usage",
     "mean_running",
 ]
+HASHED_ROW = '{{"timestamp": {}, "input_length": {}, "output_length": {}, "hash_ids": {}}}\n'
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 MEASUREMENTS = (REFERENCE / "measurements.md").read_text(encoding="utf-8")
 DOCUMENTED = (REFERENCE / "replay-json.md").read_text(encoding="utf-8") + MEASUREMENTS
@@ -258,3 +261,22 @@ def test_version() -> None:
     done = kvatlas("--version")
     assert done.code == 0
     assert re.fullmatch(r"kvatlas \S+\n", done.out)
+
+
+@pytest.mark.parametrize(("flags", "found"), [((), 60), (("--forget-uncomputed",), 54)])
+def test_what_nobody_computed_is_hit_unless_asked_otherwise(
+    tmp_path: Path, flags: tuple[str, ...], found: int
+) -> None:
+    # GIVEN a long prompt in chunks that loses its blocks to a more urgent one in the very step that
+    # scheduled it (request i has priority i % 3), WHEN it comes back THEN vLLM finds three blocks
+    # of 2 tokens that were never computed, unless these are forgotten
+    rows = ((0, 2, 1, [0]), (0, 2, 1, [1]), (0, 63, 4, [*range(9, 41)]), (5, 12, 3, [*range(2, 8)]))
+    trace = tmp_path / "t.jsonl"
+    trace.write_text("".join(HASHED_ROW.format(*row) for row in rows), encoding="utf-8")
+    pool = ("--block-size", 2, "--blocks", 38, "--policy", "priority", "--no-reserve-full-isl")
+    sizes = ("--max-num-batched-tokens", 10, "--long-prefill-token-threshold", 8)
+    read = ("--tokens-per-id", 2, "--arrivals", "timed", "--max-model-len", 128)
+    document = replayed(trace, *pool, *sizes, *read, *flags)
+    assert document["config"]["forget_uncomputed"] is bool(flags)
+    assert document["decisions"]["preemptions"] == 1
+    assert document["decisions"]["preempted_hits"] == found

@@ -46,7 +46,7 @@ def some_goal(rng: random.Random, num_blocks: int) -> Goal:
     return rng.choice(goals)
 
 
-@settings(max_examples=max(3, EXAMPLES // 2), deadline=None)
+@settings(max_examples=max(3, EXAMPLES // 4), deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     blocks=st.integers(24, 90),

@@ -43,7 +43,7 @@ def small_config(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=max(4, EXAMPLES // 3), deadline=None)
+@settings(max_examples=max(4, EXAMPLES // 6), deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     blocks=st.integers(24, 90),
@@ -71,7 +71,7 @@ def test_decisions_stay(
     ],
     ids=["sorted", "first-fit", "best-fit", "buddy", "pressure", "tier", "tier-by-policy"],
 )
-@settings(max_examples=max(4, EXAMPLES // 3), deadline=None)
+@settings(max_examples=max(4, EXAMPLES // 6), deadline=None)
 @given(seed=st.integers(0, 10_000), blocks=st.integers(24, 60), steps=st.integers(1, 5))
 def test_decisions_stay_with_everything_on(
     changes: dict[str, Any], seed: int, blocks: int, steps: int

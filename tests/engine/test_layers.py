@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.layers import (
     LayerGroup,
     block_bytes,
@@ -18,7 +19,6 @@ from kvatlas.engine.layers import (
 )
 from kvatlas.engine.specs import (
     ChunkedLocalAttentionSpec,
-    EngineConfig,
     FullAttentionSpec,
     KVCacheSpec,
     MambaSpec,

@@ -34,6 +34,7 @@ def run(**changes: Any) -> tuple[ReplayResult, Replay]:
     return replay.result(), replay
 
 
+@pytest.mark.variants
 def test_what_was_prefetched_is_found_on_the_device() -> None:
     """GIVEN a host tier WHEN blocks come early THEN as much is hit, their way mostly hidden."""
     late, _ = run(host_bandwidth=20e9)
@@ -49,6 +50,7 @@ def test_what_was_prefetched_is_found_on_the_device() -> None:
     assert shown_ms < 0.5 * way_ms
 
 
+@pytest.mark.variants
 def test_who_gives_back_late_writes_as_much() -> None:
     """GIVEN write-back on free WHEN blocks come back some steps later THEN none goes unwritten."""
     eager, _ = run(host_write_back="free", protect_waiting=1)
@@ -64,9 +66,8 @@ def test_without_a_tier_nothing_is_fetched() -> None:
     assert result.sums["pressure_refreshed_blocks"] > 0
 
 
-@pytest.mark.parametrize(
-    "policy", ["lru", *(pytest.param(p, marks=pytest.mark.variants) for p in ("fifo", "s3-fifo"))]
-)
+@pytest.mark.variants
+@pytest.mark.parametrize("policy", ["lru", "fifo", "s3-fifo"])
 @pytest.mark.parametrize("write_back", ["evict", "free"])
 def test_events_and_books_hold(policy: str, write_back: str) -> None:
     """GIVEN prefetches WHEN recorded THEN the pool rebuilt from the events is the engine's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -145,14 +146,20 @@ def test_a_cut_parquet_file_is_refused(tmp_path: Path, share: float) -> None:
         open_recording(str(path))
 
 
+@cache
+def undamaged(path: Path) -> bytes:
+    """Write the small stream once; return what lies in its file."""
+    return written(small_stream(), path).read_bytes()
+
+
 @settings(max_examples=4 * EXAMPLES)
 @given(seed=st.integers(0, 10**6), suffix=st.sampled_from(_SUFFIXES))
 def test_damage_is_one_line(
     tmp_path_factory: pytest.TempPathFactory, seed: int, suffix: str
 ) -> None:
     """GIVEN a recording with bytes changed WHEN read THEN it is read, or refused in one line."""
-    folder = tmp_path_factory.mktemp("damaged")
-    data = bytearray(written(small_stream(), folder / f"run.{suffix}").read_bytes())
+    folder = tmp_path_factory.getbasetemp()
+    data = bytearray(undamaged(folder / f"undamaged.{suffix}"))
     rng = np.random.default_rng(seed)
     for _ in range(int(rng.integers(1, 5))):
         data[int(rng.integers(4, len(data) - 4))] = int(rng.integers(0, 256))

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from kvatlas.engine import specs as spec_module
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.replay import DriveConfig
-from kvatlas.engine.specs import EngineConfig, KVCacheSpec
+from kvatlas.engine.specs import KVCacheSpec
 from kvatlas.workload import Workload
 
 FOLDER = Path(__file__).parent / "fixtures"

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels import manager
 from kvatlas.engine.kernels.lookup import find_longest_cache_hit
 from kvatlas.engine.kernels.state import NONE, Engine
 from kvatlas.engine.replay import Replay, free_queue
-from kvatlas.engine.specs import EngineConfig
 from kvatlas.jit import entry, inlined, kernel
 from kvatlas.workload import Workload
 

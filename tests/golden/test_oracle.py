@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from oracle_manager import drive_manager
 
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.replay import DriveConfig, Replay
-from kvatlas.engine.specs import EngineConfig
 from kvatlas.workload import Workload, load
 
 _GIVEN = os.environ.get("KVATLAS_SHARED")

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.layers import block_bytes, group_layers
-from kvatlas.engine.specs import EngineConfig, MambaSpec, MLAAttentionSpec, SlidingWindowSpec
+from kvatlas.engine.specs import MambaSpec, MLAAttentionSpec, SlidingWindowSpec
 from kvatlas.errors import InputError
 from kvatlas.model import (
     CATALOGUE,

@@ -9,13 +9,8 @@ import pytest
 from kvatlas.engine import DriveConfig, EngineConfig, Replay
 from kvatlas.engine.replay import blocks_needed
 from kvatlas.errors import InputError
-from kvatlas.plan.small_policies import (
-    SMALL_POLICIES,
-    PolicyTrial,
-    judged,
-    pool_under_pressure,
-    try_policies,
-)
+from kvatlas.plan.policy_trials import pool_under_pressure, try_policies
+from kvatlas.plan.small_policies import SMALL_POLICIES, PolicyTrial, judged
 from kvatlas.workload import Workload, generate
 
 TIMED = DriveConfig(arrivals="timed")
@@ -88,6 +83,11 @@ def test_the_pool_is_a_share_of_what_is_held() -> None:
         pool_under_pressure(workload, config, TIMED, 0.0)
 
 
+PLAIN = [
+    name for name, policy in SMALL_POLICIES.items() if not policy.tiered and not policy.block_size
+]
+
+
 def test_every_policy_is_tried_beside_off() -> None:
     """GIVEN a small pool WHEN all are tried THEN each row is that policy's own replay."""
     workload = conversation()
@@ -100,21 +100,53 @@ def test_every_policy_is_tried_beside_off() -> None:
     assert dict.fromkeys(seen) == dict.fromkeys(["off", *SMALL_POLICIES])
     assert (found.requests, found.num_blocks, found.peak_blocks) == (150, 900, 7)
     assert found.off.acted == 0 == len(found.off.verdict)
-    for each in found.trials:
-        settings = SMALL_POLICIES[each.name].settings
-        alone = Replay(workload, config.with_(**settings), TIMED).run()
-        assert each.preemptions == alone.decisions["preemptions"]
-        assert each.token_hit_rate == pytest.approx(alone.decisions["hit_rate"], abs=1e-6)
-        assert each.acted > 0
+    trials = {each.name: each for each in found.trials}
+    for name, each in trials.items():
+        assert each.acted > 0, name
         assert each.verdict in ("gain", "mixed", "no gain", "loss")
+        assert each.against == SMALL_POLICIES[name].against
+    for name in PLAIN:
+        settings = SMALL_POLICIES[name].settings
+        alone = Replay(workload, config.with_(**settings), TIMED).run()
+        assert trials[name].preemptions == alone.decisions["preemptions"]
+        assert trials[name].token_hit_rate == pytest.approx(alone.decisions["hit_rate"], abs=1e-6)
+    # AND what needs a tier below is judged beside that tier alone, not beside nothing
+    tier = trials["host-tier"]
+    for name in ("prefetch", "hybrid"):
+        again = judged(trials[name], tier)
+        assert (again.verdict, again.gains, again.losses) == (
+            trials[name].verdict,
+            trials[name].gains,
+            trials[name].losses,
+        )
+    # AND a larger block is the same memory
+    size = int(trials["block-size"].detail.partition("-")[0])
+    larger = config.with_(block_size=size, num_blocks=900 * 16 // size)
+    alone = Replay(workload, larger, TIMED).run()
+    assert size > 16
+    assert trials["block-size"].token_hit_rate == pytest.approx(
+        alone.decisions["hit_rate"], abs=1e-6
+    )
+    assert "on the device and" in trials["hybrid"].detail
+
+
+def test_what_a_policy_is_held_against_is_tried_too() -> None:
+    config = EngineConfig(num_blocks=900, max_num_seqs=24)
+    found = try_policies(conversation(), config, TIMED, ["prefetch"])
+    assert [(trial.name, trial.against) for trial in found.trials] == [
+        ("host-tier", "off"),
+        ("prefetch", "host-tier"),
+    ]
 
 
 def test_flags_are_those_of_replay() -> None:
     assert SMALL_POLICIES["lazy-free"].flags == "--lazy-free-steps 32"
     assert SMALL_POLICIES["predicted-ahead"].flags == "--preallocate-predicted"
     assert SMALL_POLICIES["admit-by-half"].flags == "--admission-growth 0.5"
+    assert SMALL_POLICIES["block-size"].flags == "--block-size auto"
+    assert SMALL_POLICIES["prefetch"].flags == "--protect-waiting 16"
 
 
 def test_an_unknown_policy_is_one_line() -> None:
-    with pytest.raises(InputError, match="use lazy-free, protect-waiting"):
+    with pytest.raises(InputError, match="use one of lazy-free, protect-waiting"):
         try_policies(conversation(), EngineConfig(num_blocks=900), TIMED, ["hope"])

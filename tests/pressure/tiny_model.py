@@ -15,24 +15,29 @@ from kvatlas.engine import KVCacheManager, Request
 from kvatlas.pressure import OOMHandler
 from kvatlas.storage import KVCacheMemoryPool
 
-_MODULUS = 1_000_003  # exact in float32
+_START, _MODULUS = 7, 1_000_003  # exact in float32
 
 
 def states(tokens: Sequence[int]) -> list[int]:
     """Return what the model writes for each position."""
-    state, found = 7, []
+    state, found = _START, []
     for token in tokens:
-        state = (state * 31 + token + 1) % _MODULUS
+        state = _next(state, token)
         found.append(state)
     return found
 
 
+def _next(state: int, token: int) -> int:
+    return (state * 31 + token + 1) % _MODULUS
+
+
 def answer(prompt: Sequence[int], length: int) -> list[int]:
     """Return the tokens that come out when nothing ever happens to memory."""
-    tokens = list(prompt)
+    state, tokens = states(prompt)[-1], []
     for _ in range(length):
-        tokens.append(states(tokens)[-1] % 50)
-    return tokens[len(prompt) :]
+        tokens.append(state % 50)
+        state = _next(state, tokens[-1])
+    return tokens
 
 
 def make_storage(num_blocks: int, block_size: int) -> KVCacheMemoryPool:
@@ -120,16 +125,15 @@ class Engine:
 
     def _compute(self, request: Request, tokens: int) -> None:
         """Read all earlier positions, write the new ones, sample at the end."""
-        table = self.manager.get_block_ids(request.request_id)[0]
-        size = self.storage.key(0).shape[1]
-        flat = self.storage.key(0)
+        table = np.array(self.manager.get_block_ids(request.request_id)[0])
+        slots = self.storage.key(0)[:, :, 0, 0]
         start, stop = request.num_computed_tokens, request.num_computed_tokens + tokens
         expected = states(request.all_token_ids[:stop])
-        for at in range(start):
-            found = float(flat[table[at // size], at % size, 0, 0])
-            assert found == expected[at], f"{request.request_id} reads {found} at {at}"
-        for at in range(start, stop):
-            flat[table[at // size], at % size, 0, 0] = expected[at]
+        at = np.arange(stop)
+        places = table[at // slots.shape[1]], at % slots.shape[1]
+        found = slots[places][:start]
+        assert found.tolist() == expected[:start], f"{request.request_id} reads {found}"
+        slots[places[0][start:], places[1][start:]] = expected[start:]
         request.num_computed_tokens = stop
         if stop == request.num_tokens:
             request.append_output_token_ids(expected[-1] % 50)

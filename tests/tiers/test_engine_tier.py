@@ -16,6 +16,7 @@ from kvatlas.engine import DriveConfig, EngineConfig, KVCacheManager, Replay, Sl
 from kvatlas.engine.kernels.state import NONE
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.events import Chunk, schema
+from kvatlas.jit import COMPILED
 from kvatlas.measure import Conditions, measure_replay
 from kvatlas.tiers._state_kernel import IN
 from kvatlas.workload import generate, load
@@ -310,3 +311,29 @@ def test_check_sees_what_was_left_in_transit() -> None:
     replay.engine.pool.tier.info.found = 2
     with pytest.raises(InvariantError, match="outlived"):
         replay.check()
+
+
+@pytest.mark.parametrize("write_back", ["evict", "free", "preempt"])
+def test_what_never_comes_back_is_not_written(write_back: str) -> None:
+    """GIVEN blocks that are computed sooner WHEN swap weighs THEN the tier stays out of it."""
+    workload = generate("conversation", seed=3, num_requests=60 if COMPILED else 25)
+    settings: dict[str, Any] = {
+        "host_blocks": 3_000,
+        "host_block_bytes": 2 << 20,
+        "host_write_back": write_back,
+    }
+    plain = EngineConfig(num_blocks=400, max_num_seqs=16)
+    alone = Replay(workload, plain, DriveConfig()).run()
+
+    def run(bandwidth: float, **more: Any) -> Any:
+        config = plain.with_(**settings, host_bandwidth=bandwidth, **more)
+        return Replay(workload, config, DriveConfig()).run()
+
+    # 16 tokens take 0.192 ms to compute: 10.9 GB/s for 2 MiB.
+    slow = run(10e9)
+    assert slow.sums["host_written"] == slow.sums["host_moving_ms"] == 0
+    assert slow.decisions["prefix_hits"] == alone.decisions["prefix_hits"]
+    np.testing.assert_array_equal(slow.finished_ms, alone.finished_ms)
+    assert run(10e9, swap="always").sums["host_written"] > 0
+    if write_back != "preempt":
+        assert run(12e9).sums["host_written"] > 0

@@ -124,7 +124,7 @@ class Both:
 
 
 @pytest.mark.parametrize("policy", MODELLED)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_follows_its_definition(policy: str, seed: int) -> None:
     """GIVEN paths of a tree WHEN written, read, pinned, resized THEN both agree on everything."""
     rng = random.Random(seed)
@@ -141,7 +141,7 @@ def test_keeps_its_promises(policy: str) -> None:
     """GIVEN any policy WHEN many contents come and go THEN books hold and pinned slots stay."""
     rng, tier = random.Random(7), HostTier(23, policy)
     pinned: list[tuple[list[int], list[int]]] = []
-    for number in range(4_000):
+    for number in range(2_000):
         path = _path(rng, rng.randrange(1, 7))
         if rng.random() < 0.5:
             got = tier.reserve(path, _parents(path), [_depth(key) for key in path])

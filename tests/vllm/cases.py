@@ -16,8 +16,9 @@ from typing import Any, Literal
 import groups
 import numpy as np
 
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.replay import DriveConfig
-from kvatlas.engine.specs import EngineConfig, KVCacheSpec
+from kvatlas.engine.specs import KVCacheSpec
 from kvatlas.workload import Workload, chain_ids
 
 Hashing = Literal["precomputed", "sha256"]

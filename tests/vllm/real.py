@@ -37,6 +37,7 @@ from vllm.v1.kv_cache_interface import (
 )
 from vllm.v1.structured_output import StructuredOutputManager
 
+from kvatlas.engine import EngineConfig
 from kvatlas.engine import specs as ours
 
 _MODEL = {
@@ -82,7 +83,7 @@ def _vllm_config() -> tuple[Any, Any]:
     return config, StructuredOutputManager(config)
 
 
-def configured(config: ours.EngineConfig) -> Any:
+def configured(config: EngineConfig) -> Any:
     """Write our settings into the one VllmConfig and return it."""
     vllm_config, _ = _vllm_config()
     vllm_config.model_config.max_model_len = config.max_model_len
@@ -135,7 +136,7 @@ def real_spec(spec: ours.KVCacheSpec, tags: list[str]) -> Any:
     return FullAttentionSpec(**shape)
 
 
-def real_kv_cache_config(config: ours.EngineConfig) -> Any:
+def real_kv_cache_config(config: EngineConfig) -> Any:
     """Return vLLM's KVCacheConfig with our groups and retention."""
     tags = [""]
     return KVCacheConfig(
@@ -149,7 +150,7 @@ def real_kv_cache_config(config: ours.EngineConfig) -> Any:
     )
 
 
-def real_scheduler(config: ours.EngineConfig) -> Any:
+def real_scheduler(config: EngineConfig) -> Any:
     """Return a fresh Scheduler, or AsyncScheduler, of the real vLLM."""
     vllm_config = configured(config)
     scheduler = (AsyncScheduler if config.async_scheduling else Scheduler)(
@@ -165,7 +166,7 @@ def real_scheduler(config: ours.EngineConfig) -> Any:
     return scheduler
 
 
-def real_manager(config: ours.EngineConfig) -> Any:
+def real_manager(config: EngineConfig) -> Any:
     """Return a fresh KVCacheManager of the real vLLM."""
     return KVCacheManager(
         real_kv_cache_config(config),

@@ -17,7 +17,7 @@ from real_layers import (
     real_groups,
 )
 
-from kvatlas.engine import specs
+from kvatlas.engine import EngineConfig, specs
 from kvatlas.engine.layers import LayerGroup, block_bytes, group_layers, num_blocks_for
 from kvatlas.errors import InputError
 
@@ -83,7 +83,7 @@ def _compare_block_sizes(
     unit = rng.choice((None, None, 16, 32)) if len(groups) > 1 else None
     expected = real_block_sizes(real, caching, unit)
     try:
-        config = specs.EngineConfig(
+        config = EngineConfig(
             num_blocks=100,
             kv_cache_groups=tuple(group.spec for group in groups),
             hash_block_size=unit,

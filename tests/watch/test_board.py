@@ -241,6 +241,6 @@ def test_more_room_begins_anew_and_loses_nothing(busy: Stream) -> None:
 
 def test_a_header_that_is_wrong_is_an_input_error(busy: Stream) -> None:
     with pytest.raises(InputError, match="no such recording"):
-        from kvatlas.watch.source import open_watch
+        from kvatlas.watch.watches import open_watch
 
         open_watch("/nowhere/run.parquet")

@@ -16,8 +16,9 @@ from played import InMemory, busy_stream
 from test_following import gone_pid
 
 from kvatlas.watch.playing import FileFeed
-from kvatlas.watch.source import EngineFeed, Watch, open_watch
+from kvatlas.watch.source import EngineFeed, Watch
 from kvatlas.watch.top.pump import Pump, Shown
+from kvatlas.watch.watches import open_watch
 
 pytest.importorskip("textual")
 from textual.pilot import Pilot

@@ -10,14 +10,9 @@ from typing import Annotated
 
 import typer
 
-from kvatlas.cli.capacity_flags import (
-    Arrivals,
-    BlockSize,
-    MaxModelLen,
-    MaxNumBatchedTokens,
-    MaxNumSeqs,
-)
+from kvatlas.cli.capacity_flags import ENGINE, BlockSize
 from kvatlas.cli.shared_flags import Json, Limit, option
+from kvatlas.cli.taking import setting_flag, takes
 
 __all__ = ["VerdictsFlags", "bench_verdicts"]
 
@@ -28,22 +23,6 @@ _POOL, _ENGINE = "Pool", "Engine"
 class VerdictsFlags:
     """What the user gave; `None` where nothing was given."""
 
-    traces: list[str] | None
-    block_size: int
-    blocks: int | None
-    share: float | None
-    policies: str | None
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_model_len: int
-    arrivals: str
-    step_ms_base: float
-    step_ms_per_ktok: float
-    limit: int | None
-    json: str | None
-
-
-def bench_verdicts(
     traces: Annotated[
         list[str] | None,
         typer.Argument(
@@ -51,8 +30,8 @@ def bench_verdicts(
             "replay. Without any, the built-in multi-turn conversation.",
             show_default=False,
         ),
-    ] = None,
-    block_size: BlockSize = 16,
+    ] = None
+    block_size: BlockSize = 16
     blocks: Annotated[
         int | None,
         option(
@@ -61,7 +40,7 @@ def bench_verdicts(
             panel=_POOL,
             metavar="N",
         ),
-    ] = None,
+    ] = None
     share: Annotated[
         float | None,
         option(
@@ -71,7 +50,7 @@ def bench_verdicts(
             panel=_POOL,
             metavar="SHARE",
         ),
-    ] = None,
+    ] = None
     policies: Annotated[
         str | None,
         option(
@@ -80,31 +59,20 @@ def bench_verdicts(
             panel=_ENGINE,
             metavar="NAME,NAME,...",
         ),
-    ] = None,
-    max_num_seqs: MaxNumSeqs = 256,
-    max_num_batched_tokens: MaxNumBatchedTokens = 8192,
-    max_model_len: MaxModelLen = 131072,
-    arrivals: Arrivals = "timed",
-    step_ms_base: Annotated[
-        float,
-        option(
-            "--step-ms-base",
-            help="Milliseconds of a step, whatever it does.",
-            panel=_ENGINE,
-            metavar="MS",
-        ),
-    ] = 8.0,
-    step_ms_per_ktok: Annotated[
-        float,
-        option(
-            "--step-ms-per-ktok", help="And per 1,000 tokens in it.", panel=_ENGINE, metavar="MS"
-        ),
-    ] = 12.0,
-    limit: Limit = None,
-    json: Json = None,
-) -> None:
+    ] = None
+    max_num_seqs: int = setting_flag("max_num_seqs", ENGINE)
+    max_num_batched_tokens: int = setting_flag("max_num_batched_tokens", ENGINE)
+    max_model_len: int = setting_flag("max_model_len", ENGINE)
+    arrivals: str = setting_flag("arrivals", ENGINE, default="timed")
+    step_ms_base: float = setting_flag("step_ms_base", _ENGINE)
+    step_ms_per_ktok: float = setting_flag("step_ms_per_ktok", _ENGINE)
+    limit: Limit = None
+    json: Json = None
+
+
+@takes(VerdictsFlags)
+def bench_verdicts(flags: VerdictsFlags) -> None:
     """Say of each small policy for short memory what it gains or loses, trace by trace."""
-    flags = VerdictsFlags(**locals())
     from kvatlas.cli.bench_verdicts_run import run_verdicts
 
     raise typer.Exit(run_verdicts(flags))

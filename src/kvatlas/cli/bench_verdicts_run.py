@@ -9,16 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from kvatlas.cli.bench_verdicts import VerdictsFlags
-from kvatlas.cli.capacity_input import require_somebody
+from kvatlas.cli.capacity_input import engine_of, require_somebody
 from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.flag_names import naming_flags
 from kvatlas.cli.interrupts import Interrupts
 from kvatlas.cli.progress import ProgressLine
 from kvatlas.cli.report_run import INTERRUPTED
 from kvatlas.errors import InputError
+from kvatlas.registry import named
 
 if TYPE_CHECKING:
     from kvatlas.engine import DriveConfig, EngineConfig
@@ -86,24 +87,16 @@ def _names(text: str) -> list[str]:
     from kvatlas.plan.small_policies import SMALL_POLICIES
 
     names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in SMALL_POLICIES:
-            raise InputError(
-                "unknown policy",
-                field="--policies",
-                value=name,
-                remedy=f"use {', '.join(SMALL_POLICIES)}",
-            )
     if not names:
         raise InputError("no policy", field="--policies", value=text)
-    return names
+    return [named(SMALL_POLICIES, name, "policy", field="--policies").name for name in names]
 
 
 def _verdicts(
     flags: VerdictsFlags, trace: str | None, names: list[str] | None, interrupts: Interrupts
 ) -> TraceVerdicts:
     from kvatlas.cli.trace_source import open_workload
-    from kvatlas.plan.small_policies import pool_under_pressure, try_policies
+    from kvatlas.plan.policy_trials import pool_under_pressure, try_policies
 
     with naming_flags():
         config, drive = _engine(flags)
@@ -134,17 +127,7 @@ def _verdicts(
 
 
 def _engine(flags: VerdictsFlags) -> tuple[EngineConfig, DriveConfig]:
-    from kvatlas.engine import DriveConfig, EngineConfig
-
-    config = EngineConfig(
-        num_blocks=2,
-        block_size=flags.block_size,
-        max_num_seqs=flags.max_num_seqs,
-        max_num_batched_tokens=flags.max_num_batched_tokens,
-        max_model_len=flags.max_model_len,
-    )
-    return config, DriveConfig(
-        arrivals=cast(Any, flags.arrivals),
-        step_ms_base=flags.step_ms_base,
-        step_ms_per_ktok=flags.step_ms_per_ktok,
+    config, drive = engine_of(flags)
+    return config, replace(
+        drive, step_ms_base=flags.step_ms_base, step_ms_per_ktok=flags.step_ms_per_ktok
     )

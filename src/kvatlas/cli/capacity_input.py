@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
-from kvatlas.cli.capacity_flags import CapacityFlags, CurveFlags, StudyFlags
+from kvatlas.cli.capacity_flags import StudyFlags
+from kvatlas.cli.curve import CurveFlags
 from kvatlas.cli.files import STDOUT, require_writable
+from kvatlas.cli.policies import PoliciesFlags
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
+    from kvatlas.cli.bench_verdicts import VerdictsFlags
     from kvatlas.engine import DriveConfig, EngineConfig
     from kvatlas.workload import Workload
 
@@ -62,7 +65,7 @@ def naming_capacity_flags() -> Iterator[None]:
             raise
 
 
-def check_flags(flags: CapacityFlags) -> None:
+def check_flags(flags: CurveFlags | PoliciesFlags) -> None:
     """Check numbers that need no trace. Raises: InputError."""
     check_counts(flags, ("block_size", "blocks", "max_num_seqs", "max_num_batched_tokens"))
     if flags.replays < 0:
@@ -184,20 +187,10 @@ def open_trace(flags: StudyFlags) -> Workload:
     from kvatlas.cli.trace_source import open_workload
 
     with naming_capacity_flags():
-        return open_workload(
-            flags.trace,
-            format=flags.format,
-            limit=flags.limit,
-            seed=flags.seed,
-            sort=flags.sort,
-            last_block=flags.last_block,
-            tokens_per_id=flags.tokens_per_id,
-            identity_tokens=flags.identity_tokens,
-            block_size=flags.block_size,
-        )
+        return open_workload(flags.trace, block_size=flags.block_size, **flags.reading())
 
 
-def engine_of(flags: StudyFlags) -> tuple[EngineConfig, DriveConfig]:
+def engine_of(flags: StudyFlags | VerdictsFlags) -> tuple[EngineConfig, DriveConfig]:
     """Return vLLM as the flags describe it, its pool's size left open. Raises: InputError."""
     from kvatlas.engine import DriveConfig, EngineConfig
 
@@ -240,7 +233,7 @@ def require_somebody(workload: Workload, config: EngineConfig) -> None:
 def said_flags(flags: StudyFlags, **more: Any) -> dict[str, Any]:
     """Return every setting by the name of its flag, and what came of them."""
     said = {name: value for name, value in asdict(flags).items() if name not in _OUTPUTS}
-    return {**said, **more}
+    return {"trace": flags.trace, "block_size": flags.block_size, **said, **more}
 
 
 def _flag(name: str) -> str:

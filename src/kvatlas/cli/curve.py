@@ -5,46 +5,25 @@ Owns: names, defaults and help. Leaves to others: what happens (`curve_run`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from kvatlas.cli.capacity_flags import (
-    CAPACITIES,
-    ENGINE,
-    Arrivals,
-    BlockSize,
-    Capacities,
-    CountPartial,
-    Csv,
-    CurveFlags,
-    Html,
-    MaxModelLen,
-    MaxNumBatchedTokens,
-    MaxNumSeqs,
-    Trace,
-)
-from kvatlas.cli.shared_flags import (
-    Format,
-    IdentityTokens,
-    Json,
-    LastBlock,
-    Limit,
-    Seed,
-    Sort,
-    TokensPerId,
-    option,
-)
+from kvatlas.cli.capacity_flags import CAPACITIES, ENGINE, Capacities, CountPartial, StudyFlags
+from kvatlas.cli.shared_flags import option
+from kvatlas.cli.taking import takes
 
-__all__ = ["curve"]
+__all__ = ["CurveFlags", "curve"]
 
 _MEMORY, _ADVICE = "Memory", "Advice"
 
 
-def curve(
-    trace: Trace = None,
-    block_size: BlockSize = 16,
-    capacities: Capacities = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveFlags(StudyFlags):
+    """What `kvatlas curve` takes."""
+
+    capacities: Capacities = None
     points: Annotated[
         int | None,
         option(
@@ -54,11 +33,11 @@ def curve(
             panel=CAPACITIES,
             metavar="N",
         ),
-    ] = None,
+    ] = None
     all_points: Annotated[
         bool,
         option("--all", help="Every breakpoint of the curve instead.", panel=CAPACITIES),
-    ] = False,
+    ] = False
     blocks: Annotated[
         int | None,
         option(
@@ -68,8 +47,8 @@ def curve(
             panel=CAPACITIES,
             metavar="N",
         ),
-    ] = None,
-    count_partial: CountPartial = False,
+    ] = None
+    count_partial: CountPartial = False
     with_outputs: Annotated[
         bool,
         option(
@@ -77,7 +56,7 @@ def curve(
             help="Answers are cached too and take room, as in vLLM.",
             panel=CAPACITIES,
         ),
-    ] = False,
+    ] = False
     model: Annotated[
         str | None,
         option(
@@ -87,7 +66,7 @@ def curve(
             panel=_MEMORY,
             metavar="CONFIG",
         ),
-    ] = None,
+    ] = None
     kv_dtype: Annotated[
         str,
         option(
@@ -96,7 +75,7 @@ def curve(
             panel=_MEMORY,
             metavar="NAME",
         ),
-    ] = "auto",
+    ] = "auto"
     hbm: Annotated[
         str | None,
         option(
@@ -105,14 +84,14 @@ def curve(
             panel=_MEMORY,
             metavar="BYTES",
         ),
-    ] = None,
+    ] = None
     host_memory: Annotated[
         str | None,
         option("--host-memory", help="And in host memory.", panel=_MEMORY, metavar="BYTES"),
-    ] = None,
+    ] = None
     disk: Annotated[
         str | None, option("--disk", help="And on disk.", panel=_MEMORY, metavar="BYTES")
-    ] = None,
+    ] = None
     prefill_share: Annotated[
         float,
         option(
@@ -121,7 +100,7 @@ def curve(
             panel=_MEMORY,
             metavar="SHARE",
         ),
-    ] = 1.0,
+    ] = 1.0
     target: Annotated[
         str | None,
         option(
@@ -131,7 +110,7 @@ def curve(
             panel=_ADVICE,
             metavar="PCT,PCT,...",
         ),
-    ] = None,
+    ] = None
     warm_up: Annotated[
         float,
         option(
@@ -140,7 +119,7 @@ def curve(
             panel=_ADVICE,
             metavar="SHARE",
         ),
-    ] = 0.1,
+    ] = 0.1
     replays: Annotated[
         int,
         option(
@@ -150,24 +129,12 @@ def curve(
             panel=ENGINE,
             metavar="N",
         ),
-    ] = 0,
-    max_num_seqs: MaxNumSeqs = 256,
-    max_num_batched_tokens: MaxNumBatchedTokens = 8192,
-    max_model_len: MaxModelLen = 131072,
-    arrivals: Arrivals = "backlog",
-    format: Format = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    sort: Sort = False,
-    last_block: LastBlock = None,
-    tokens_per_id: TokensPerId = None,
-    identity_tokens: IdentityTokens = None,
-    json: Json = None,
-    csv: Csv = None,
-    html: Html = None,
-) -> None:
+    ] = 0
+
+
+@takes(CurveFlags, panels=(CAPACITIES, _MEMORY, _ADVICE, ENGINE))
+def curve(flags: CurveFlags) -> None:
     """Say how much KV memory a trace needs: exact hit rates at every capacity, and the optimum."""
-    flags = CurveFlags(**locals())
     from kvatlas.cli.curve_run import run_curve
 
     raise typer.Exit(run_curve(flags))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kvatlas.cli.capacity_flags import CurveFlags, StudyFlags
+from kvatlas.cli.capacity_flags import StudyFlags
 from kvatlas.cli.capacity_input import (
     bytes_per_block,
     check_flags,
@@ -22,6 +22,7 @@ from kvatlas.cli.capacity_input import (
     tier_sizes,
 )
 from kvatlas.cli.capacity_lists import parse_capacities, parse_targets, replay_capacities
+from kvatlas.cli.curve import CurveFlags
 from kvatlas.cli.files import STDOUT, write_output
 from kvatlas.cli.interrupts import Interrupts
 from kvatlas.cli.report_run import INTERRUPTED

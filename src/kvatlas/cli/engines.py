@@ -6,21 +6,23 @@ the values (`EngineConfig`, `NanoConfig`, `DriveConfig`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from kvatlas.cli.flag_names import naming_flags
 from kvatlas.cli.host_tier import host_settings
+from kvatlas.cli.memory_budget import choose_budget
 from kvatlas.cli.pools import BLOCK_SIZES, PoolChoice, choose_pool
 from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.replay import Replay
 from kvatlas.engine.results import DriveConfig
+from kvatlas.engine.setting import Setting
+from kvatlas.engine.settings import DRIVE_SETTINGS, ENGINE_SETTINGS, PRESSURE, TIER
 from kvatlas.engine.specs import (
-    PRESSURE_POLICIES,
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,
-    EngineConfig,
     MambaSpec,
     SlidingWindowSpec,
 )
@@ -28,6 +30,10 @@ from kvatlas.engine.versions import VLLM_VERSIONS
 from kvatlas.errors import InputError
 from kvatlas.measure import Conditions
 from kvatlas.workload import Workload
+
+if TYPE_CHECKING:
+    from kvatlas.plan.auto_block_size import ChosenBlockSize
+    from kvatlas.pressure.hybrid import MemoryBudget
 
 __all__ = ["EngineChoice", "choose_engine"]
 
@@ -37,12 +43,12 @@ _STATES = (MambaSpec, CrossAttentionSpec)
 _INTEGERS = (
     "blocks",
     "block_size",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "max_model_len",
-    "queue_depth",
-    "long_prefill_token_threshold",
-    "host_blocks",
+    *(
+        setting.name
+        for setting in ENGINE_SETTINGS + DRIVE_SETTINGS
+        # The policies for short memory have a limit of their own.
+        if setting.is_whole and not setting.in_bytes and setting.panel != PRESSURE
+    ),
 )
 _LARGEST = 2**31 - 1
 
@@ -60,6 +66,7 @@ class EngineChoice:
         identity_tokens: tokens per block that token ids are best cut into.
         is_nano: nano-vLLM, which has no null block and no limit on lengths.
         build: makes the replay of a workload, with checksums or without.
+        block_size_choice: how the block size was chosen, None where somebody gave it.
     """
 
     title: str
@@ -70,6 +77,7 @@ class EngineChoice:
     identity_tokens: int
     is_nano: bool
     build: Callable[[Workload, bool], Replay]
+    block_size_choice: ChosenBlockSize | None = None
 
     def conditions(self) -> Conditions:
         """Return what the figures are held against."""
@@ -108,39 +116,31 @@ def choose_engine(
             value = getattr(flags, name)
             if value is not None and value > _LARGEST:
                 raise InputError("must be below 2**31", field=name, value=value)
-        drive = DriveConfig(
-            arrivals=cast(Any, flags.arrivals),
-            queue_depth=flags.queue_depth,
-            step_ms_base=flags.step_ms_base,
-            step_ms_per_ktok=flags.step_ms_per_ktok,
-            block_like_vllm=flags.block_like_vllm,
-        )
+        drive = DriveConfig(**_values(flags, DRIVE_SETTINGS))
         if flags.engine == "nano-vllm":
             _refuse_what_nano_lacks(flags)
+        budgeted = choose_budget(flags)
+        if flags.engine == "nano-vllm":
             return _nano(flags, drive, pool or choose_pool(flags))
-        return _vllm(flags, drive, pool or choose_pool(flags), more or {})
+        if budgeted is None:
+            return _vllm(flags, drive, pool or choose_pool(flags), more or {})
+        budget, pool, flags = budgeted
+        return _vllm(flags, drive, pool, more or {}, budget)
 
 
 def _vllm(
-    flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice, more: Mapping[str, Any]
+    flags: ReplayFlags,
+    drive: DriveConfig,
+    pool: PoolChoice,
+    more: Mapping[str, Any],
+    budget: MemoryBudget | None = None,
 ) -> EngineChoice:
     config = EngineConfig(
         num_blocks=pool.num_blocks,
         block_size=pool.block_size,
         kv_cache_groups=pool.groups,
-        max_num_seqs=flags.max_num_seqs,
-        max_num_batched_tokens=flags.max_num_batched_tokens,
-        max_model_len=flags.max_model_len,
-        policy=cast(Any, flags.policy),
-        watermark=flags.watermark,
-        scheduler_reserve_full_isl=flags.reserve_full_isl,
-        long_prefill_token_threshold=flags.long_prefill_token_threshold,
-        enable_prefix_caching=flags.prefix_caching,
-        async_scheduling=flags.async_scheduling,
         version=flags.engine_version or VLLM_VERSIONS[0],
-        eviction_policy=flags.eviction,
-        **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
-        placement=flags.placement,
+        **_values(flags, (setting for setting in ENGINE_SETTINGS if setting.panel != TIER)),
         **host_settings(flags, pool),
         **more,
     )
@@ -148,8 +148,13 @@ def _vllm(
     def build(workload: Workload, checksum: bool) -> Replay:
         # No more can run than there are, and each place takes room for the longest request.
         places = max(1, min(config.max_num_seqs, workload.num_requests))
+        placed = config.with_(max_num_seqs=places)
         try:
-            return Replay(workload, config.with_(max_num_seqs=places), drive, checksum=checksum)
+            if budget is not None:
+                from kvatlas.pressure.hybrid import BudgetedReplay
+
+                return BudgetedReplay(workload, placed, drive, budget=budget, checksum=checksum)
+            return Replay(workload, placed, drive, checksum=checksum)
         except InputError as error:
             asked = flags.block_size or BLOCK_SIZES[flags.engine]
             if error.field == "block_size" and asked != pool.block_size:
@@ -208,29 +213,18 @@ def _nano(flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice) -> EngineCho
     )
 
 
+def _values(flags: ReplayFlags, settings: Iterable[Setting]) -> dict[str, Any]:
+    """Return what the flags say of `settings`, by the names of their fields."""
+    return {setting.field: getattr(flags, setting.name) for setting in settings}
+
+
 def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:
-    for name, harmless, what in (
-        ("policy", "fcfs", "no priorities"),
-        ("watermark", 0.0, "no watermark"),
-        ("reserve_full_isl", True, "no such switch"),
-        ("long_prefill_token_threshold", 0, "no such limit"),
-        ("prefix_caching", True, "no switch for its prefix cache"),
-        ("eviction", "lru", "one order of eviction"),
-        ("placement", "queue", "one order of its free blocks"),
-        ("host_memory", None, "no host tier"),
-        ("host_blocks", 0, "no host tier"),
-        ("host_policy", "lru", "no host tier"),
-        ("host_write_back", "evict", "no host tier"),
-        ("host_bandwidth", None, "no host tier"),
-        ("host_block_bytes", None, "no host tier"),
-        ("swap", "auto", "no host tier"),
-        ("async_scheduling", False, "no async scheduling"),
-        ("max_model_len", 131072, "no limit on a request's length"),
-        *((name, 0, "no policies for short memory") for name in PRESSURE_POLICIES),
-    ):
+    lacked = [(each.name, each.usual, each.nano_has) for each in ENGINE_SETTINGS if each.nano_has]
+    tier = [(name, None, "no host tier") for name in ("host_memory", "memory_budget")]
+    for name, harmless, has in (*lacked, *tier):
         if getattr(flags, name) != harmless:
             raise InputError(
-                f"nano-vLLM has {what}",
+                f"nano-vLLM has {has}",
                 field=name,
                 value=getattr(flags, name),
                 remedy="leave the flag out",

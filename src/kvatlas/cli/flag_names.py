@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 
 from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.engine.settings import SETTINGS
 from kvatlas.errors import InputError
 
 __all__ = ["naming_flags"]
@@ -17,12 +18,14 @@ __all__ = ["naming_flags"]
 _FLAGS = {field.name for field in fields(ReplayFlags)}
 _FLAG_OF_FIELD = {
     "num_blocks": "--blocks",
-    "enable_prefix_caching": "--prefix-caching",
-    "scheduler_reserve_full_isl": "--reserve-full-isl",
     "hash_block_size": "--block-size",
     "kv_cache_groups": "--model",
     "version": "--engine-version",
-    "eviction_policy": "--eviction",
+    "device_blocks": "--blocks",
+    "interval": "--budget-interval",
+    "step_share": "--budget-step",
+    "least_gain": "--budget-least-gain",
+    **{setting.field: setting.flag for setting in SETTINGS.values()},
 }
 
 

@@ -10,18 +10,17 @@ from typing import Any
 
 from kvatlas.cli.pools import PoolChoice
 from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.engine.settings import ENGINE_SETTINGS, TIER
 from kvatlas.errors import InputError
 from kvatlas.units import parse_bytes
 
-__all__ = ["host_settings", "said_host_tier"]
+__all__ = ["host_settings"]
 
-_WITHOUT_TIER = {
-    "host_policy": "lru",
-    "host_write_back": "evict",
-    "host_bandwidth": None,
-    "host_block_bytes": None,
-    "swap": "auto",
-}
+_WITHOUT_TIER = tuple(
+    setting
+    for setting in ENGINE_SETTINGS
+    if setting.panel == TIER and setting.field != "host_blocks"
+)
 _PER_SECOND = "/s"
 _TOO_MANY_BLOCKS = 2**31
 _BYTES_REMEDY = "add --host-block-bytes, such as 2MiB, or --model with --kv-memory"
@@ -37,12 +36,13 @@ def host_settings(flags: ReplayFlags, pool: PoolChoice) -> dict[str, Any]:
         block_bytes = parse_bytes(flags.host_block_bytes, field="host_block_bytes")
     blocks = _blocks(flags, block_bytes)
     if blocks == 0:
-        for name, usual in _WITHOUT_TIER.items():
-            if getattr(flags, name) != usual:
+        for setting in _WITHOUT_TIER:
+            value = getattr(flags, setting.name)
+            if value != setting.usual:
                 raise InputError(
                     "there is no host tier that this could be about",
-                    field=name,
-                    value=getattr(flags, name),
+                    field=setting.name,
+                    value=value,
                     remedy="add --host-memory or --host-blocks",
                 )
         return {}
@@ -60,14 +60,9 @@ def host_settings(flags: ReplayFlags, pool: PoolChoice) -> dict[str, Any]:
                 value=flags.host_bandwidth,
                 remedy=_BYTES_REMEDY,
             )
-    return {
-        "host_blocks": blocks,
-        "host_policy": flags.host_policy,
-        "host_write_back": flags.host_write_back,
-        "swap": flags.swap,
-        "host_bandwidth": bandwidth,
-        "host_block_bytes": block_bytes,
-    }
+    typed = {each.field: getattr(flags, each.name) for each in _WITHOUT_TIER if not each.in_bytes}
+    sizes = {"host_blocks": blocks, "host_bandwidth": bandwidth, "host_block_bytes": block_bytes}
+    return typed | sizes
 
 
 def _bandwidth(text: str) -> float:
@@ -81,18 +76,6 @@ def _bandwidth(text: str) -> float:
             value=text,
             remedy="write 25GB/s" if error.remedy else None,
         ) from None
-
-
-def said_host_tier(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what the JSON's `config` says of these settings; `null` for what nobody gave."""
-    return {
-        "host_blocks": settings.get("host_blocks", 0),
-        "host_policy": settings.get("host_policy", "lru"),
-        "host_write_back": settings.get("host_write_back", "evict"),
-        "swap": settings.get("swap", "auto"),
-        "host_bandwidth": settings.get("host_bandwidth") or None,
-        "host_block_bytes": settings.get("host_block_bytes") or None,
-    }
 
 
 def _blocks(flags: ReplayFlags, block_bytes: int) -> int:

@@ -5,44 +5,23 @@ Owns: names, defaults and help. Leaves to others: what happens (`policies_run`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from kvatlas.cli.capacity_flags import (
-    CAPACITIES,
-    ENGINE,
-    Arrivals,
-    BlockSize,
-    Capacities,
-    CountPartial,
-    Csv,
-    Html,
-    MaxModelLen,
-    MaxNumBatchedTokens,
-    MaxNumSeqs,
-    PoliciesFlags,
-    Trace,
-)
-from kvatlas.cli.shared_flags import (
-    Format,
-    IdentityTokens,
-    Json,
-    LastBlock,
-    Limit,
-    Seed,
-    Sort,
-    TokensPerId,
-    option,
-)
+from kvatlas.cli.capacity_flags import CAPACITIES, ENGINE, Capacities, CountPartial, StudyFlags
+from kvatlas.cli.shared_flags import option
+from kvatlas.cli.taking import takes
 
-__all__ = ["policies"]
+__all__ = ["PoliciesFlags", "policies"]
 
 
-def policies(
-    trace: Trace = None,
-    block_size: BlockSize = 16,
-    capacities: Capacities = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoliciesFlags(StudyFlags):
+    """What `kvatlas policies` takes."""
+
+    capacities: Capacities = None
     blocks: Annotated[
         int | None,
         option(
@@ -52,7 +31,7 @@ def policies(
             panel=CAPACITIES,
             metavar="N",
         ),
-    ] = None,
+    ] = None
     policies: Annotated[
         str | None,
         option(
@@ -61,8 +40,8 @@ def policies(
             panel=CAPACITIES,
             metavar="NAME,NAME,...",
         ),
-    ] = None,
-    count_partial: CountPartial = False,
+    ] = None
+    count_partial: CountPartial = False
     replays: Annotated[
         int,
         option(
@@ -72,24 +51,12 @@ def policies(
             panel=ENGINE,
             metavar="N",
         ),
-    ] = 0,
-    max_num_seqs: MaxNumSeqs = 256,
-    max_num_batched_tokens: MaxNumBatchedTokens = 8192,
-    max_model_len: MaxModelLen = 131072,
-    arrivals: Arrivals = "backlog",
-    format: Format = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    sort: Sort = False,
-    last_block: LastBlock = None,
-    tokens_per_id: TokensPerId = None,
-    identity_tokens: IdentityTokens = None,
-    json: Json = None,
-    csv: Csv = None,
-    html: Html = None,
-) -> None:
+    ] = 0
+
+
+@takes(PoliciesFlags, panels=(CAPACITIES, ENGINE))
+def policies(flags: PoliciesFlags) -> None:
     """Say whether another eviction policy would help: all of them between LRU and the optimum."""
-    flags = PoliciesFlags(**locals())
     from kvatlas.cli.policies_run import run_policies
 
     raise typer.Exit(run_policies(flags))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from kvatlas.cli.capacity_flags import PoliciesFlags
 from kvatlas.cli.capacity_input import (
     check_flags,
     check_outputs,
@@ -22,6 +21,7 @@ from kvatlas.cli.capacity_input import (
 from kvatlas.cli.capacity_lists import parse_capacities, parse_names, replay_capacities
 from kvatlas.cli.curve_run import write_views
 from kvatlas.cli.interrupts import Interrupts
+from kvatlas.cli.policies import PoliciesFlags
 from kvatlas.cli.progress import ProgressLine
 from kvatlas.cli.report_run import INTERRUPTED
 from kvatlas.cli.stopwatch import Stopwatch

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from kvatlas.cli.block_size_words import AUTO
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.engine.specs import KVCacheSpec
 from kvatlas.errors import InputError
@@ -46,7 +47,9 @@ class PoolChoice:
 
 def choose_pool(flags: ReplayFlags) -> PoolChoice:
     """Return the pool that the flags describe. Raises: InputError naming a field."""
-    block_size = BLOCK_SIZES[flags.engine] if flags.block_size is None else flags.block_size
+    block_size = flags.block_size
+    if block_size is None or block_size == AUTO:  # what is chosen takes the same memory
+        block_size = BLOCK_SIZES[flags.engine]
     if block_size < 1:
         raise InputError("must be at least 1", field="block_size", value=block_size)
     if flags.kv_memory is not None:

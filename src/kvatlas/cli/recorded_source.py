@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from kvatlas.cli.reading_flags import ReadingFlags
 from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.engine.settings import SETTINGS
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,36 +32,11 @@ _SETTINGS = {
     "engine_version": "engine_version",
     "blocks": "num_blocks",
     "block_size": "block_size",
-    "prefix_caching": "prefix_caching",
-    "eviction": "eviction_policy",
-    "placement": "placement",
-    "host_blocks": "host_blocks",
-    "host_policy": "host_policy",
-    "host_write_back": "host_write_back",
-    "host_bandwidth": "host_bandwidth",
-    "host_block_bytes": "host_block_bytes",
-    "swap": "swap",
-    "max_num_seqs": "max_num_seqs",
-    "max_num_batched_tokens": "max_num_batched_tokens",
-    "max_model_len": "max_model_len",
-    "policy": "policy",
-    "watermark": "watermark",
-    "reserve_full_isl": "reserve_full_isl",
-    "long_prefill_token_threshold": "long_prefill_token_threshold",
-    "async_scheduling": "async_scheduling",
-    "lazy_free_steps": "lazy_free_steps",
-    "protect_waiting": "protect_waiting",
-    "preallocate_blocks": "preallocate_blocks",
-    "preallocate_predicted": "preallocate_predicted",
-    "admission_growth": "admission_growth",
-    "arrivals": "arrivals",
-    "queue_depth": "queue_depth",
-    "step_ms_base": "step_ms_base",
-    "step_ms_per_ktok": "step_ms_per_ktok",
-    "block_like_vllm": "block_like_vllm",
+    **{setting.name: setting.key for setting in SETTINGS.values()},
 }
-_TYPED_AS_BYTES = ("host_bandwidth", "host_block_bytes")
-_OF_TRACES = ("format", "seed", "sort", "last_block", "tokens_per_id", "identity_tokens")
+_FLAGS = tuple(field.name for field in fields(ReplayFlags) if field.name in _SETTINGS)
+_TYPED_AS_BYTES = {setting.name for setting in SETTINGS.values() if setting.in_bytes}
+_OF_TRACES = tuple(field.name for field in fields(ReadingFlags) if field.name != "limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +110,17 @@ def open_source(flags: ReplayFlags, recording: AnyRecording) -> RecordedSource:
     filled = _filled(flags, recording, fit)
     changed = tuple(
         _typed(name, getattr(flags, name))
-        for name in _SETTINGS
+        for name in _FLAGS
         if name in flags.given and getattr(flags, name) != _recorded(recording, name, fit)
     )
     return RecordedSource(filled, _engine(flags, filled, recording), workload, load, fit, changed)
 
 
-def _typed(name: str, value: object) -> str:
+def _typed(name: str, value: Any) -> str:
     """Return a setting as one types it."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag} {value:g}" if isinstance(value, float) else f"--{flag} {value}"
+    setting = SETTINGS.get(_SETTINGS[name])
+    words = (f"--{name.replace('_', '-')}", str(value)) if setting is None else setting.words(value)
+    return " ".join(filter(None, words))
 
 
 def _may_be_recording(path: Path) -> bool:
@@ -182,9 +158,9 @@ def _recorded(recording: AnyRecording, name: str, fit: StepFit | None) -> Any:
 
 def _filled(flags: ReplayFlags, recording: AnyRecording, fit: StepFit | None) -> ReplayFlags:
     """Return the flags with the recorded settings where the user said nothing."""
-    kinds = {field.name: str(field.type) for field in fields(ReplayFlags)}
+    kinds = get_type_hints(ReplayFlags)
     changes: dict[str, Any] = {}
-    for name in _SETTINGS:
+    for name in _FLAGS:
         value = _recorded(recording, name, fit)
         if name in flags.given or value is None:
             continue
@@ -197,15 +173,12 @@ def _filled(flags: ReplayFlags, recording: AnyRecording, fit: StepFit | None) ->
     return replace(flags, **changes)
 
 
-def _require_kind(kind: str, value: object, name: str, path: str) -> None:
+def _require_kind(kind: Any, value: object, name: str, path: str) -> None:
     """Check a recorded setting by the flag's type: a file may say anything."""
-    fits = {
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, int | float) and not isinstance(value, bool),
-        "bool": isinstance(value, bool),
-        "str": isinstance(value, str),
-    }
-    if not fits[kind.split(" ")[0]]:
+    able = get_args(kind) or (kind,)
+    if float in able:
+        able += (int,)
+    if not isinstance(value, able) or (isinstance(value, bool) and bool not in able):
         raise InputError(
             "no such setting", file=path, field=name, value=value,
             remedy="the recording's header is damaged",

@@ -12,6 +12,7 @@ from importlib import import_module
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from kvatlas.cli.block_size_words import AUTO
 from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.interrupts import Interrupts
 from kvatlas.cli.progress import ProgressLine
@@ -76,14 +77,18 @@ def _check_outputs(flags: ReplayFlags) -> None:
 def _replay(
     flags: ReplayFlags, watch: Stopwatch, events: EventFile | None
 ) -> tuple[ReplayDocument, RunDocument | None]:
+    from kvatlas.cli.auto_block_size import chosen_for, refuse_auto
     from kvatlas.cli.engines import choose_engine
     from kvatlas.cli.flag_names import naming_flags
+    from kvatlas.cli.memory_budget import refuse_budget
     from kvatlas.cli.recorded_prediction import PredictionListener, with_prediction
     from kvatlas.cli.recorded_source import open_source, recording_at
     from kvatlas.cli.replay_summary import said_config, said_workload, summarise
     from kvatlas.cli.trace_source import open_workload
 
     recording = recording_at(flags.trace)
+    refuse_auto(flags, recorded=recording is not None)
+    refuse_budget(flags, recorded=recording is not None)
     choice = None if recording is not None else choose_engine(flags)
     watch.watch_compiler()
     watch.startup_is_over()
@@ -96,18 +101,10 @@ def _replay(
         workload = (
             source.workload
             if source is not None
-            else open_workload(
-                flags.trace,
-                format=flags.format,
-                limit=flags.limit,
-                seed=flags.seed,
-                sort=flags.sort,
-                last_block=flags.last_block,
-                tokens_per_id=flags.tokens_per_id,
-                identity_tokens=flags.identity_tokens,
-                block_size=choice.identity_tokens,
-            )
+            else open_workload(flags.trace, block_size=choice.identity_tokens, **flags.reading())
         )
+        if flags.block_size == AUTO:
+            choice = chosen_for(flags, choice, workload, choose_engine)
     with watch.stage("build_s"), naming_flags():
         replay = choice.build(workload, flags.checksum)
         if events is not None:

@@ -7,22 +7,26 @@ which notes a reader must see. Leaves to others: the figures (`kvatlas.measure`)
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from dataclasses import replace as dataclass_replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kvatlas.cli.engines import EngineChoice
-from kvatlas.cli.host_tier import said_host_tier
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.cli.stopwatch import Stopwatch
 from kvatlas.cli.version import version
 from kvatlas.engine.replay import Replay
-from kvatlas.engine.specs import PRESSURE_POLICIES, KVCacheSpec
+from kvatlas.engine.settings import DRIVE_SETTINGS, ENGINE_SETTINGS, TIER
+from kvatlas.engine.specs import KVCacheSpec
 from kvatlas.engine.workload_rows import blocks_needed
 from kvatlas.jit import COMPILED
 from kvatlas.measure import measure_replay
 from kvatlas.report.document import Refused, ReplayDocument
 from kvatlas.workload import Workload
+
+if TYPE_CHECKING:
+    from kvatlas.pressure.hybrid import BudgetedReplay
 
 __all__ = ["said_config", "said_workload", "summarise"]
 
@@ -36,11 +40,17 @@ def summarise(
     """Measure `replay` and return all there is to say about it. O(N log N + M)."""
     with watch.stage("measure_s"):
         workload, result, conditions = replay.workload, replay.result(), choice.conditions()
+        budgeted = _budgeted(flags, replay)
+        if budgeted is not None:
+            mean_blocks = round(budgeted.mean_device_blocks())
+            conditions = dataclass_replace(conditions, usable_blocks=max(1, mean_blocks))
         figures = measure_replay(result, workload, conditions)
         refused = _refused(choice, workload, result.rejected)
         blocked = None
         if result.blocked_row is not None:
             blocked = _refused(choice, workload, (result.blocked_row,))[0]
+    chosen = choice.block_size_choice
+    measured_waste = figures.values.get("waste.internal_time_weighted")
     return ReplayDocument(
         version=version(),
         engine=choice.title,
@@ -55,7 +65,19 @@ def summarise(
         blocked=blocked,
         partial=result.partial and blocked is None,
         notes=(*workload.notes, *choice.pool.notes, *_notes(choice, workload)),
+        block_size_choice=None if chosen is None else chosen.said(measured_waste),
+        hybrid=None if budgeted is None else budgeted.said(),
     )
+
+
+def _budgeted(flags: ReplayFlags, replay: Replay) -> BudgetedReplay | None:
+    """Return the replay as one under a budget, None without."""
+    if flags.memory_budget is None:
+        return None
+    from kvatlas.pressure.hybrid import BudgetedReplay
+
+    assert isinstance(replay, BudgetedReplay)
+    return replay
 
 
 def _modelled(choice: EngineChoice) -> str:
@@ -88,34 +110,24 @@ def said_config(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
         "block_size": choice.pool.block_size,
         "block_sizes": sorted({spec.block_size for spec in config.groups}),
         "kv_cache_groups": [_group(spec) for spec in config.groups],
-        "max_num_seqs": flags.max_num_seqs,
-        "max_num_batched_tokens": flags.max_num_batched_tokens,
-        "max_model_len": None if choice.is_nano else flags.max_model_len,
-        "policy": flags.policy,
-        "watermark": flags.watermark,
-        "reserve_full_isl": None if choice.is_nano else flags.reserve_full_isl,
-        "long_prefill_token_threshold": flags.long_prefill_token_threshold,
-        "prefix_caching": flags.prefix_caching,
-        "eviction_policy": flags.eviction,
-        "placement": flags.placement,
-        **said_host_tier(asdict(config)),
-        "async_scheduling": flags.async_scheduling,
-        **{name: getattr(flags, name) for name in PRESSURE_POLICIES},
-        "arrivals": drive.arrivals,
-        "queue_depth": drive.queue_depth,
+        **_engine_settings(flags, choice),
+        **{each.key: getattr(drive, each.field) for each in DRIVE_SETTINGS},
         "step_time_model": "linear",
-        "step_ms_base": drive.step_ms_base,
-        "step_ms_per_ktok": drive.step_ms_per_ktok,
-        "block_like_vllm": drive.block_like_vllm,
         "trace": flags.trace,
-        "format": flags.format,
-        "limit": flags.limit,
-        "seed": flags.seed,
-        "sort": flags.sort,
-        "last_block": flags.last_block,
-        "tokens_per_id": flags.tokens_per_id,
-        "identity_tokens": flags.identity_tokens,
+        **flags.reading(),
     }
+
+
+def _engine_settings(flags: ReplayFlags, choice: EngineChoice) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    for setting in ENGINE_SETTINGS:
+        if setting.panel == TIER:  # the flags may say it in bytes
+            said[setting.key] = setting.said(getattr(choice.config, setting.field))
+        else:
+            said[setting.key] = getattr(flags, setting.name)
+    if choice.is_nano:  # has neither, on or off
+        said |= {"max_model_len": None, "reserve_full_isl": None}
+    return said
 
 
 def _group(spec: KVCacheSpec) -> dict[str, Any]:
@@ -204,6 +216,13 @@ def _notes(choice: EngineChoice, workload: Workload) -> list[str]:
                 f"{int(long.sum()):,} answers end at --max-model-len {config.max_model_len:,}, "
                 "before the trace's did"
             )
+    block_ms = config.groups[0].block_size * choice.drive.step_ms_per_ktok / 1e3
+    if config.host_blocks and config.swap == "auto" and config.host_ms_per_block > block_ms:
+        notes.append(
+            f"a block takes {config.host_ms_per_block:.3g} ms from the host tier, {block_ms:.3g} "
+            "ms to compute again: nothing is brought back, so nothing is written (--swap always "
+            "does both)"
+        )
     if config.policy == "priority" and not workload.priority.any():
         notes.append("the trace has no priorities: request i gets priority i % 3")
     return notes

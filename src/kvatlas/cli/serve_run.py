@@ -43,7 +43,7 @@ def run_serve(flags: ServeFlags) -> None:
     _check(flags)
     _require_extra()
     from kvatlas.watch.otlp import otlp_endpoint
-    from kvatlas.watch.source import open_watch
+    from kvatlas.watch.watches import open_watch
     from kvatlas.watch.web.app import make_app
     from kvatlas.watch.web.exporter import Exporter
     from kvatlas.watch.web.gate import Pass

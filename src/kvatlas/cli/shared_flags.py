@@ -5,6 +5,7 @@ Owns: their names, help and group. Leaves to others: defaults and meaning.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -29,9 +30,15 @@ OUTPUT = "Output"
 _READING = "Reading the trace"
 
 
-def option(*names: str, help: str, panel: str, metavar: str | None = None) -> Any:
-    """Declare a flag that takes a value."""
-    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
+def option(
+    *names: str,
+    help: str,
+    panel: str,
+    metavar: str | None = None,
+    parser: Callable[[str], Any] | None = None,
+) -> Any:
+    """Declare a flag that takes a value, which `parser` reads where its type does not say how."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, parser=parser)
 
 
 def switch(name: str, *, on: bool, help: str, panel: str) -> Any:

@@ -45,7 +45,7 @@ def run_top(flags: TopFlags) -> int:
         )
     if not flags.once:
         _require_terminal()
-    from kvatlas.watch.source import open_watch
+    from kvatlas.watch.watches import open_watch
 
     speed = 0.0 if flags.once and flags.speed is None and _is_file(flags.run) else flags.speed
     watch = open_watch(flags.run, speed)

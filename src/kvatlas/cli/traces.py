@@ -5,21 +5,15 @@ Owns: names, defaults and help. Leaves to others: what happens (`traces_run`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from kvatlas.cli.help import GroupedCommand
-from kvatlas.cli.shared_flags import (
-    Format,
-    IdentityTokens,
-    Json,
-    LastBlock,
-    Limit,
-    Seed,
-    Sort,
-    TokensPerId,
-)
+from kvatlas.cli.reading_flags import ReadingFlags
+from kvatlas.cli.shared_flags import Json
+from kvatlas.cli.taking import takes
 
 __all__ = ["app"]
 
@@ -49,39 +43,27 @@ def fetch_trace(
     run_fetch(name, json)
 
 
-@app.command("describe", cls=GroupedCommand, short_help="Lengths, sharing, sessions, arrivals.")
-def describe_trace(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribeFlags(ReadingFlags):
+    """What `kvatlas traces describe` takes."""
+
     trace: Annotated[
         str, typer.Argument(help="A trace file, a directory of sessions, or a workload's name.")
-    ],
+    ]
     block_size: Annotated[
         int,
         typer.Option("--block-size", metavar="TOKENS", help="Tokens per block, for the sharing."),
-    ] = 16,
-    format: Format = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    sort: Sort = False,
-    last_block: LastBlock = None,
-    tokens_per_id: TokensPerId = None,
-    identity_tokens: IdentityTokens = None,
-    json: Json = None,
-) -> None:
+    ] = 16
+    json: Json = None
+
+
+@app.command("describe", cls=GroupedCommand, short_help="Lengths, sharing, sessions, arrivals.")
+@takes(DescribeFlags)
+def describe_trace(flags: DescribeFlags) -> None:
     """Describe a trace: lengths, sharing, sessions, arrivals."""
     from kvatlas.cli.traces_run import run_describe
 
-    run_describe(
-        trace,
-        json,
-        block_size=block_size,
-        format=format,
-        limit=limit,
-        seed=seed,
-        sort=sort,
-        last_block=last_block,
-        tokens_per_id=tokens_per_id,
-        identity_tokens=identity_tokens,
-    )
+    run_describe(flags.trace, flags.json, block_size=flags.block_size, **flags.reading())
 
 
 @app.command("export", cls=GroupedCommand, short_help="Write an anonymised trace.")

@@ -14,8 +14,8 @@ from kvatlas.defrag.deciding import Costs, Decision
 from kvatlas.defrag.goals import Goal
 from kvatlas.defrag.memory_defragmenter import MemoryDefragmenter, Storage
 from kvatlas.defrag.outcome import Report
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kv_cache_manager import KVCacheManager
-from kvatlas.engine.specs import EngineConfig
 from kvatlas.errors import InputError
 
 __all__ = ["DefragmentationLoop", "FragmentationAwareManager", "Look"]

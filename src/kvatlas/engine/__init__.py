@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvatlas.engine.block_hashing import BlockHasher
     from kvatlas.engine.block_pool import BlockPool, KVCacheBlock
+    from kvatlas.engine.config import EngineConfig
     from kvatlas.engine.kv_cache_manager import KVCacheBlocks, KVCacheManager
     from kvatlas.engine.replay import Replay
     from kvatlas.engine.request import Request
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from kvatlas.engine.specs import (
         ChunkedLocalAttentionSpec,
         CrossAttentionSpec,
-        EngineConfig,
         FullAttentionSpec,
         KVCacheSpec,
         MambaSpec,
@@ -32,7 +32,7 @@ _HOME = {
     "ChunkedLocalAttentionSpec": "specs",
     "CrossAttentionSpec": "specs",
     "DriveConfig": "results",
-    "EngineConfig": "specs",
+    "EngineConfig": "config",
     "FullAttentionSpec": "specs",
     "KVCacheBlock": "block_pool",
     "KVCacheBlocks": "kv_cache_manager",

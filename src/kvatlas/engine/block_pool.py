@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvatlas.engine.build import eviction_policy as policy_named
-from kvatlas.engine.build import make_pool, placement_of
+from kvatlas.engine.build_pool import eviction_policy as policy_named
+from kvatlas.engine.build_pool import make_pool, placement_of
 from kvatlas.engine.check import check_pool
 from kvatlas.engine.kernels import entries
 from kvatlas.engine.kernels.state import NONE, NULL_BLOCK

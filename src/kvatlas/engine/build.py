@@ -1,190 +1,36 @@
 """Arrays for an engine: sizes them, fills in the initial state.
 
-Owns: the initial state of every array. Leaves to others: all later changes.
+Owns: the initial state of every array but the pool's (`build_pool`) and the groups'
+(`build_groups`). Leaves to others: all later changes.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.kernels.pressure_state import (
-    LENGTH,
-    LENGTH_BUCKETS,
-    LIMBO,
-    PRESSURE,
-    Pressure,
-)
+from kvatlas.engine.build_groups import make_groups
+from kvatlas.engine.build_pool import eviction_policy, make_pool, placement_of
+from kvatlas.engine.config import EngineConfig
+from kvatlas.engine.kernels.pressure_state import LENGTH, LENGTH_BUCKETS, LIMBO, PRESSURE, Pressure
 from kvatlas.engine.kernels.state import (
     ABSENT,
-    BLOCK,
-    CHUNKED,
     CONFIG,
-    CROSS,
     ENTRY,
-    FULL,
-    GROUP,
     I64,
-    MAMBA_ALIGN,
-    MAMBA_NONE,
     NONE,
-    NULL_BLOCK,
-    POOL_INFO,
     QUEUE_INFO,
     REQUEST,
     SCRATCH,
-    SLIDING,
     STEP_INFO,
     TABLE,
-    UNIT,
     Engine,
-    Pool,
     Step,
 )
-from kvatlas.engine.specs import (
-    ChunkedLocalAttentionSpec,
-    CrossAttentionSpec,
-    EngineConfig,
-    FullAttentionSpec,
-    KVCacheSpec,
-    MambaSpec,
-    SlidingWindowSpec,
-)
-from kvatlas.errors import InputError
-from kvatlas.events._log_kernel import Log, make_log
-from kvatlas.eviction.build import make_eviction
-from kvatlas.eviction.registry import EvictionPolicy, policy
-from kvatlas.placement.build import make_placement
-from kvatlas.placement.registry import PlacementPolicy, placement_policy
+from kvatlas.engine.specs import FullAttentionSpec, MambaSpec
+from kvatlas.events._log_kernel import Log
 from kvatlas.records import Record, Records, one_record, records
 from kvatlas.tiers._state_kernel import Tier
 from kvatlas.tiers.build import make_store, make_tier
-
-_PAGE_BITS = 5
-
-
-def make_pool(
-    num_blocks: int,
-    *,
-    num_groups: int = 1,
-    caching: bool = True,
-    prepend_unhashed: bool = True,
-    log: Log | None = None,
-    eviction: EvictionPolicy | None = None,
-    placement: PlacementPolicy | None = None,
-    linked: tuple[bool, ...] | None = None,
-    block_size: int = 16,
-    num_keys: int | None = None,
-    num_requests: int | None = None,
-    tail_span: int = 1,
-) -> Pool:
-    """Return a fresh pool: ids in order in the free queue, the null block taken out.
-
-    A `placement` hands free blocks out in its own order. The rest is for an `eviction` policy: per
-    group whether its blocks hang from each other (all do by default), the tokens of a block, below
-    what number keys stay (None: any), how many requests will come at most, and by how many blocks a
-    conversation's next turn shares.
-    """
-    num_slots = 1 << max(6, (2 * num_blocks - 1).bit_length()) if caching else 64
-    blocks = records(num_blocks + 1, BLOCK)
-    order = np.arange(num_blocks + 1)
-    blocks.prev_free[:], blocks.next_free[:] = np.roll(order, 1), np.roll(order, -1)
-    for name in ("key", "dup_next", "dup_prev", "dup_last"):
-        blocks[name][:] = NONE
-    first = blocks.next_free[NULL_BLOCK]
-    blocks.next_free[num_blocks], blocks.prev_free[first] = first, num_blocks
-    slots = np.full((num_groups, num_slots), NONE, np.int32)
-    info = one_record(
-        POOL_INFO,
-        free=num_blocks - 1,
-        page_bits=min(_PAGE_BITS, num_slots.bit_length() - 6),
-        caching=int(caching),
-        # A policy chooses among what is cached: empty blocks must come first.
-        prepend_unhashed=int(prepend_unhashed or eviction is not None),
-        has_null=1,
-    )
-    chooser = None
-    if eviction is not None and caching:
-        chooser = make_eviction(
-            eviction,
-            num_items=num_blocks,
-            capacity=num_blocks - 1,
-            block_size=block_size,
-            num_contents=None if num_keys is None else num_keys * num_groups,
-            num_requests=num_requests,
-            tail_span=tail_span,
-            linked=linked or (True,) * num_groups,
-        )
-    placer = None
-    if placement is not None:
-        placer = make_placement(placement, num_blocks, np.arange(num_blocks) != NULL_BLOCK)
-    return Pool(
-        blocks=blocks,
-        slots=slots,
-        info=info,
-        log=log or make_log(),
-        eviction=chooser,
-        placement=placer,
-    )
-
-
-def eviction_policy(name: str) -> EvictionPolicy | None:
-    """Return the policy of that name, None for `lru`, which is the free queue's own order."""
-    return None if name == "lru" else policy(name)
-
-
-def placement_of(name: str, eviction_policy: str) -> PlacementPolicy | None:
-    """Return the placement of that name, None for `queue`, which is the free queue's own order."""
-    return None if name == "queue" else placement_policy(name, eviction_policy)
-
-
-def make_groups(config: EngineConfig) -> tuple[Records, Records]:
-    """Return the groups' parameters and the lookup units (full attention first, then in order)."""
-    specs = config.groups
-    units: dict[KVCacheSpec, list[int]] = {}
-    for group, spec in enumerate(specs):
-        if not isinstance(spec, CrossAttentionSpec):
-            units.setdefault(spec, []).append(group)
-    ordered = sorted(units.items(), key=lambda unit: not isinstance(unit[0], FullAttentionSpec))
-    groups, lookups = records(len(specs), GROUP), records(len(ordered), UNIT)
-    for group, spec in enumerate(specs):
-        cap = spec.admission_cap(config.max_in_flight_tokens, config.max_model_len)
-        groups[group].kind = _kind(spec)
-        groups[group].block_size = spec.block_size
-        groups[group].window = _window(spec)
-        groups[group].admission_cap = NONE if cap is None else cap
-    start = 0
-    for unit, (spec, members) in enumerate(ordered):
-        groups["member"][start : start + len(members)] = members
-        lookups[unit].kind = _kind(spec)
-        lookups[unit].start, lookups[unit].stop = start, start + len(members)
-        start += len(members)
-    return groups, lookups
-
-
-def _kind(spec: KVCacheSpec) -> int:
-    match spec:
-        case FullAttentionSpec():
-            return FULL
-        case SlidingWindowSpec():
-            return SLIDING
-        case ChunkedLocalAttentionSpec():
-            return CHUNKED
-        case MambaSpec(mamba_cache_mode="align"):
-            return MAMBA_ALIGN
-        case MambaSpec():
-            return MAMBA_NONE
-        case CrossAttentionSpec():
-            return CROSS
-    raise InputError("unknown KV cache spec", field="kv_cache_groups", value=type(spec).__name__)
-
-
-def _window(spec: KVCacheSpec) -> int:
-    match spec:
-        case SlidingWindowSpec(sliding_window=tokens):
-            return tokens
-        case ChunkedLocalAttentionSpec(attention_chunk_size=tokens):
-            return tokens
-    return 1
 
 
 def make_requests(num_rows: int) -> Records:
@@ -353,9 +199,13 @@ def _make_host_tier(
         block_size=config.resolved_hash_block_size,
         num_keys=num_keys,
     )
+    write_back = config.host_write_back
+    block_ms = config.resolved_hash_block_size * ms_per_token
+    if config.swap == "auto" and config.host_ms_per_block > block_ms:
+        write_back = "preempt"  # weighs costs, too: what is never brought back is not written
     return make_tier(
         store,
-        write_back=config.host_write_back,
+        write_back=write_back,
         swap=config.swap,
         ms_per_block=config.host_ms_per_block,
         ms_per_token=ms_per_token,

@@ -6,6 +6,7 @@ Owns: what must hold after every operation. Leaves to others: making it hold. O(
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,14 +121,16 @@ def _check_index(pool: Pool) -> None:
     _require(seen == set(cached), "a cached block cannot be found by its key")
 
 
-def check_engine(engine: Engine) -> None:
+def check_engine(engine: Engine, parked: Sequence[int] = ()) -> None:
     """Check the pool, and that ref counts equal the owners in the running requests' tables.
+
+    `parked` blocks have one more owner: who took them out of the engine's hands.
 
     Raises:
         InvariantError: names the first promise that is broken.
     """
     check_pool(engine.pool)
-    owners: Counter[int] = Counter()
+    owners = Counter(parked)
     slots = []
     slot_of, status = engine.requests["slot"].tolist(), engine.requests["status"].tolist()
     for row, slot in enumerate(slot_of):

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvatlas.engine.check import check_engine
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels import entries
 from kvatlas.engine.kernels.state import NONE, RUNNING, WAITING, Engine
 from kvatlas.engine.live_rows import Rows
 from kvatlas.engine.request import Request
-from kvatlas.engine.specs import CrossAttentionSpec, EngineConfig
+from kvatlas.engine.specs import CrossAttentionSpec
 from kvatlas.errors import InputError
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from kvatlas.engine.block_hashing import BlockHasher
 from kvatlas.engine.build import make_engine, make_requests
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels.state import ABSENT, NONE, Engine
 from kvatlas.engine.request import Request
-from kvatlas.engine.specs import EngineConfig
 from kvatlas.errors import InputError
 
 _MOVES_PER_BLOCK = 4

@@ -10,11 +10,12 @@ import time
 
 import numpy as np
 
-from kvatlas.engine.build import make_pool, placement_of
+from kvatlas.engine.build_pool import make_pool, placement_of
 from kvatlas.engine.check import check_pool
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels.pool_calls import make_calls
 from kvatlas.engine.kernels.state import NONE
-from kvatlas.engine.specs import EngineConfig, FullAttentionSpec
+from kvatlas.engine.specs import FullAttentionSpec
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.events import Chunk, Header
 from kvatlas.events.schema import ALLOCATED, EVENT, EVENTS

@@ -14,6 +14,7 @@ import numpy as np
 
 from kvatlas.engine.build import make_engine, make_step
 from kvatlas.engine.check import check_engine
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels.arrivals import Arrivals
 from kvatlas.engine.kernels.drive import BLOCKED, DONE, drive, reject
 from kvatlas.engine.kernels.state import I64, REJECTED, TOTALS, Engine, Pool
@@ -21,7 +22,7 @@ from kvatlas.engine.kernels.step_time import LINEAR, StepTime
 from kvatlas.engine.kernels.stream import U32, Sink
 from kvatlas.engine.kernels.sums import PROGRESS, TIMES, Progress
 from kvatlas.engine.results import DriveConfig, ReplayResult
-from kvatlas.engine.specs import EngineConfig, FullAttentionSpec
+from kvatlas.engine.specs import FullAttentionSpec
 from kvatlas.engine.workload_rows import blocks_needed, count_keys, lay_out, never_fits
 from kvatlas.errors import InvariantError
 from kvatlas.events import Chunk

@@ -6,31 +6,19 @@ Owns: `DriveConfig` and `ReplayResult`. Leaves to others: running (`replay`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kvatlas.engine.kernels.state import F64
+from kvatlas.engine.settings import DriveSettings
 from kvatlas.errors import InputError
+
+F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriveConfig:
-    """How requests come and how long a step takes.
-
-    Attributes:
-        arrivals: `backlog` keeps `queue_depth` requests waiting; `timed` follows the trace's clock.
-        queue_depth: requests.
-        step_ms_base, step_ms_per_ktok: the linear step-time model, milliseconds.
-        block_like_vllm: keep a request that can never fit at the head of the queue, where it blocks
-            the rest for ever, as in vLLM; otherwise it is set aside and reported.
-    """
-
-    arrivals: Literal["backlog", "timed"] = "backlog"
-    queue_depth: int = 256
-    step_ms_base: float = 8.0
-    step_ms_per_ktok: float = 12.0
-    block_like_vllm: bool = False
+class DriveConfig(DriveSettings):
+    """How requests come and how long a step takes; validated on creation. Raises: InputError."""
 
     def __post_init__(self) -> None:
         if self.arrivals not in ("backlog", "timed"):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kvatlas.engine.build import make_step
 from kvatlas.engine.check import check_engine
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels import entries
 from kvatlas.engine.kernels.state import (
     FINISHED,
@@ -27,7 +28,6 @@ from kvatlas.engine.kernels.state import (
 )
 from kvatlas.engine.live_rows import Rows
 from kvatlas.engine.request import Request
-from kvatlas.engine.specs import EngineConfig
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.records import one_record
 

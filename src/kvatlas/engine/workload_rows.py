@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.engine.build import make_requests
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels.state import I64
 from kvatlas.engine.specs import (
     ChunkedLocalAttentionSpec,
     CrossAttentionSpec,
-    EngineConfig,
     KVCacheSpec,
     MambaSpec,
     SlidingWindowSpec,

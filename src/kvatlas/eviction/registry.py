@@ -7,35 +7,24 @@ Owns: names, one sentence and source of each. Leaves to others: what they do (`_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from kvatlas.errors import InputError
 from kvatlas.eviction import _state_kernel as codes
+from kvatlas.registry import Strategy, named
 
 __all__ = ["OPTIMUM", "POLICIES", "EvictionPolicy", "policy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvictionPolicy:
+class EvictionPolicy(Strategy):
     """One way to choose which cached block is lost next.
 
     Attributes:
-        name: what users type; title: what tables say.
-        summary: one sentence.
-        source: who published it and when, or that it is ours.
         by_leaf: only blocks that nothing cached hangs from are evicted, so no cached prefix ever
             has a hole; the others may leave holes, and what lies behind a hole serves no hit.
-        code: what compiled code branches on.
-        knobs: named numbers.
     """
 
-    name: str
-    title: str
-    summary: str
-    source: str
     by_leaf: bool
-    code: int
-    knobs: Mapping[str, float] = field(default_factory=dict)
 
 
 _LLAMA_3_8B_CROSSOVER_TOKENS = 30_630.0
@@ -147,12 +136,4 @@ OPTIMUM = EvictionPolicy(
 
 def policy(name: str) -> EvictionPolicy:
     """Return the policy of that name. Raises: InputError that lists those there are."""
-    found = POLICIES.get(name)
-    if found is None:
-        raise InputError(
-            "unknown eviction policy",
-            field="eviction_policy",
-            value=name,
-            remedy=f"use one of {', '.join(POLICIES)}",
-        )
-    return found
+    return named(POLICIES, name, "eviction policy", field="eviction_policy")

@@ -8,42 +8,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from kvatlas.errors import InputError
 from kvatlas.placement import _codes_kernel as codes
+from kvatlas.registry import Strategy, named
 
 __all__ = ["PLACEMENTS", "PlacementPolicy", "placement_policy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlacementPolicy:
+class PlacementPolicy(Strategy):
     """One way to choose which free block ids a request gets.
 
+    The first of its knobs is what a number behind the name sets (`window:1.5`).
+
     Attributes:
-        name: what users type; title: what tables say.
-        summary: one sentence.
-        source: who published it, or that it is ours.
         same_victims: the same contents are evicted as in vLLM's order, so every decision is the
             same up to the names of the blocks; the others lose some hits.
         by_address: keeps a set of ids to choose from; such a placement takes blocks that cache
             nothing first, whatever the version, and what the queue gives up next after them.
         any_free: by address, but among all free blocks: what they cache is not looked at.
         any_eviction: works under every eviction policy, not only under `lru`.
-        code: what compiled code branches on.
-        knobs: named numbers; the first is what a number behind the name sets (`window:1.5`).
     """
 
-    name: str
-    title: str
-    summary: str
-    source: str
     same_victims: bool
     by_address: bool = False
     any_free: bool = False
     any_eviction: bool = False
-    code: int
-    knobs: Mapping[str, float] = field(default_factory=dict)
 
 
 def _by_address(
@@ -140,14 +132,7 @@ def placement_policy(name: str, eviction_policy: str = "lru") -> PlacementPolicy
     Raises: InputError that lists those there are; for one that cannot run under `eviction_policy`.
     """
     bare, colon, number = name.partition(":")
-    found = PLACEMENTS.get(bare)
-    if found is None:
-        raise InputError(
-            "unknown placement",
-            field="placement",
-            value=name,
-            remedy=f"use one of {', '.join(PLACEMENTS)}",
-        )
+    found = named(PLACEMENTS, bare, "placement", field="placement")
     if eviction_policy != "lru" and not found.any_eviction:
         able = " or ".join(each.name for each in _ALL if each.any_eviction)
         raise InputError(

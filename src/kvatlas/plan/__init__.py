@@ -4,6 +4,7 @@ Owns: the way from measurements to a verdict. Leaves to others: measuring (`kvat
 showing (`kvatlas.report`).
 """
 
+from kvatlas.plan.auto_block_size import ChosenBlockSize, choose_block_size
 from kvatlas.plan.block_size import (
     AdaptiveBlockSizer,
     BlockSizeAdvice,
@@ -24,10 +25,12 @@ __all__ = [
     "BlockSizeAdvice",
     "BlockSizeEstimate",
     "Budget",
+    "ChosenBlockSize",
     "MeasuredBlockSize",
     "Rule",
     "Setup",
     "WhatIf",
+    "choose_block_size",
     "evaluate",
     "expected_waste",
     "measure_block_sizes",

@@ -10,12 +10,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from kvatlas.engine.specs import PRESSURE_POLICIES
+from kvatlas.engine.setting import SettingValue
+from kvatlas.engine.settings import SETTINGS
 from kvatlas.units import format_bytes, parse_bytes
 
 __all__ = [
     "FROM_MEMORY",
-    "MAX_MODEL_LEN",
     "NANO",
     "NANO_BLOCK_SIZE",
     "NANO_LACKS",
@@ -26,55 +26,16 @@ __all__ = [
 
 NANO = "nano-vllm"
 NANO_BLOCK_SIZE = 256
-MAX_MODEL_LEN = 131072
 FROM_MEMORY = "--kv-memory"
 """What `blocks_from` says of a pool whose size is given in bytes."""
 
-NANO_LACKS = {
-    "policy": "no priorities",
-    "watermark": "no watermark",
-    "reserve_full_isl": "no reservation of whole prompts to switch",
-    "long_prefill_token_threshold": "no limit on one prompt's tokens per step",
-    "prefix_caching": "no switch for its prefix cache",
-    "eviction_policy": "one order of eviction",
-    "placement": "one order of its free blocks",
-    "host_blocks": "no host tier",
-    "host_policy": "no host tier",
-    "host_write_back": "no host tier",
-    "host_bandwidth": "no host tier",
-    "host_block_bytes": "no host tier",
-    "swap": "no host tier",
-    "async_scheduling": "no async scheduling",
-    **dict.fromkeys(PRESSURE_POLICIES, "no policies for short memory"),
-}
+NANO_LACKS = {each.key: each.nano_has for each in SETTINGS.values() if each.nano_has}
 """Settings that nano-vLLM does not have, in words."""
 
-_DEFAULTS: dict[str, int | float | bool | str | None] = {
+_DEFAULTS: dict[str, SettingValue | None] = {
     # What a flag says when it is left out.
     "block_size": 16,
-    "max_num_seqs": 256,
-    "max_num_batched_tokens": 8192,
-    "max_model_len": MAX_MODEL_LEN,
-    "policy": "fcfs",
-    "watermark": 0.0,
-    "reserve_full_isl": True,
-    "long_prefill_token_threshold": 0,
-    "prefix_caching": True,
-    "eviction_policy": "lru",
-    "placement": "queue",
-    "host_blocks": 0,
-    "host_policy": "lru",
-    "host_write_back": "evict",
-    "host_bandwidth": None,
-    "host_block_bytes": None,
-    "swap": "auto",
-    "async_scheduling": False,
-    **PRESSURE_POLICIES,
-    "arrivals": "backlog",
-    "queue_depth": 256,
-    "step_ms_base": 8.0,
-    "step_ms_per_ktok": 12.0,
-    "block_like_vllm": False,
+    **{each.key: each.usual for each in SETTINGS.values()},
     "format": None,
     "limit": None,
     "seed": None,
@@ -83,8 +44,6 @@ _DEFAULTS: dict[str, int | float | bool | str | None] = {
     "tokens_per_id": None,
     "identity_tokens": None,
 }
-_ONE_WAY = ("block_like_vllm", "sort")  # switches that have no --no-
-_FLAG_NAMES = {"eviction_policy": "--eviction"}  # that are not the setting's own
 
 
 def flags_of(said: Mapping[str, Any]) -> dict[str, str]:
@@ -134,15 +93,14 @@ def change_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def _flag(name: str, value: int | float | bool | str | None) -> tuple[str, str]:
-    flag = _flag_name(name)
-    if isinstance(value, bool):
-        return flag if value or name in _ONE_WAY else f"--no-{flag[2:]}", ""
-    return flag, str(value).removesuffix(".0")
+def _flag(name: str, value: SettingValue | None) -> tuple[str, str]:
+    if name in SETTINGS:
+        return SETTINGS[name].words(value)
+    return _flag_name(name), "" if isinstance(value, bool) else str(value)
 
 
 def _flag_name(name: str) -> str:
-    return _FLAG_NAMES.get(name, "--" + name.replace("_", "-"))
+    return SETTINGS[name].flag if name in SETTINGS else "--" + name.replace("_", "-")
 
 
 def _exact_bytes(size: int) -> str:

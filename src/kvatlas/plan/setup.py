@@ -7,18 +7,19 @@ which change is worth trying (`rules`) and what it did (`effects`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from kvatlas.engine import DriveConfig, EngineConfig, Replay, specs
 from kvatlas.engine.nano import NanoConfig, NanoReplay
 from kvatlas.engine.nano.build import engine_config
+from kvatlas.engine.setting import Setting, SettingValue
+from kvatlas.engine.settings import DRIVE_SETTINGS, ENGINE_SETTINGS, SETTINGS
 from kvatlas.errors import InputError
 from kvatlas.measure import Conditions
 from kvatlas.plan.command_line import (
     FROM_MEMORY,
-    MAX_MODEL_LEN,
     NANO,
     NANO_BLOCK_SIZE,
     NANO_LACKS,
@@ -32,34 +33,16 @@ from kvatlas.workload import Workload
 
 __all__ = ["Setup", "Value"]
 
-Value = int | float | bool | str
+Value = SettingValue
 
 _WHOLE = (
     "num_blocks",
     "block_size",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "max_model_len",
-    "long_prefill_token_threshold",
-    "lazy_free_steps",
-    "protect_waiting",
-    "preallocate_blocks",
-    "queue_depth",
     "kv_memory_bytes",
-    "host_blocks",
-    "host_block_bytes",
+    *(each.key for each in SETTINGS.values() if each.is_whole),
 )
-_BEFORE_IT_WAS_SAID = {  # what held in recordings older than a setting
-    "eviction_policy": "lru",
-    "placement": "queue",
-    "host_blocks": 0,
-    "host_policy": "lru",
-    "host_write_back": "evict",
-    "host_bandwidth": None,
-    "host_block_bytes": None,
-    "swap": "auto",
-    **specs.PRESSURE_POLICIES,
-}
+_BEFORE_IT_WAS_SAID = {each.key: each.usual for each in SETTINGS.values() if each.own}
+"""What held in recordings older than a setting."""
 _BOOKS_BYTES_PER_BLOCK = 104  # a record of 40 bytes, and up to four index slots of 16
 _BOOKS_SHARE = 0.5  # of the machine's memory: the workload and the run's own analysis need theirs
 _WINDOWED = (specs.SlidingWindowSpec, specs.ChunkedLocalAttentionSpec)
@@ -108,25 +91,8 @@ class Setup:
             num_blocks=self["num_blocks"],
             block_size=self["block_size"],
             kv_cache_groups=self._groups(),
-            max_num_seqs=self["max_num_seqs"],
-            max_num_batched_tokens=self["max_num_batched_tokens"],
-            max_model_len=self["max_model_len"],
-            policy=cast(Any, self["policy"]),
-            watermark=self["watermark"],
-            scheduler_reserve_full_isl=self["reserve_full_isl"],
-            long_prefill_token_threshold=self["long_prefill_token_threshold"],
-            enable_prefix_caching=self["prefix_caching"],
-            async_scheduling=self["async_scheduling"],
             version=self["engine_version"],
-            eviction_policy=self["eviction_policy"],
-            **{name: self[name] for name in specs.PRESSURE_POLICIES},
-            placement=self["placement"],
-            host_blocks=self["host_blocks"],
-            host_policy=self["host_policy"],
-            host_write_back=cast(Any, self["host_write_back"]),
-            swap=cast(Any, self["swap"]),
-            host_bandwidth=float(self["host_bandwidth"] or 0),
-            host_block_bytes=self["host_block_bytes"] or 0,
+            **self._values(ENGINE_SETTINGS),
         )
 
     @property
@@ -143,13 +109,7 @@ class Setup:
     @property
     def drive(self) -> DriveConfig:
         """How requests come and how long a step takes."""
-        return DriveConfig(
-            arrivals=cast(Any, self["arrivals"]),
-            queue_depth=self["queue_depth"],
-            step_ms_base=self["step_ms_base"],
-            step_ms_per_ktok=self["step_ms_per_ktok"],
-            block_like_vllm=self["block_like_vllm"],
-        )
+        return DriveConfig(**self._values(DRIVE_SETTINGS))
 
     def replay(self, workload: Workload) -> Replay:
         """Return the replay of `workload` under these settings.
@@ -211,6 +171,10 @@ class Setup:
         """Return the flags by which these settings differ from those `before`."""
         return change_between(before.said, self.said)
 
+    def _values(self, settings: Iterable[Setting]) -> dict[str, Any]:
+        """Return these settings by the names of their fields."""
+        return {each.field: each.value(self[each.key]) for each in settings}
+
     @property
     def _from_memory(self) -> bool:
         return self.said.get("blocks_from") == FROM_MEMORY
@@ -254,7 +218,7 @@ class Setup:
             self["model"],
             block_size,
             enable_prefix_caching=self["prefix_caching"],
-            max_model_len=self["max_model_len"] or MAX_MODEL_LEN,
+            max_model_len=self["max_model_len"] or EngineConfig.max_model_len,
         )
         if plan.block_size != block_size:
             raise InputError(f"this model makes blocks of {block_size} into {plan.block_size}")

@@ -1,34 +1,26 @@
 """Each small policy for short memory on against off, on one trace: what it gained or lost.
 
-Owns: which are tried with which settings, the pool they are tried in, the verdict and its
-thresholds. Leaves to others: the policies (the engine), the figures (`kvatlas.measure`), views.
+Owns: which are tried with which settings and against what, the verdict and its thresholds. Leaves
+to others: the replays (`policy_trials`), the policies (the engine), views.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from kvatlas.engine import DriveConfig, EngineConfig, Replay
-from kvatlas.engine.replay import blocks_needed
-from kvatlas.engine.specs import FullAttentionSpec
-from kvatlas.errors import InputError
-from kvatlas.jit import COMPILED
-from kvatlas.measure import Conditions, measure_replay
-from kvatlas.workload import Workload
+from kvatlas.engine.settings import SETTINGS
 
 __all__ = [
     "HIT_POINTS",
     "PREEMPTION_SHARE",
     "SMALL_POLICIES",
+    "TIERED",
     "TIME_SHARE",
     "PolicyTrial",
     "SmallPolicy",
     "TraceVerdicts",
-    "pool_under_pressure",
-    "try_policies",
+    "judged",
 ]
 
 HIT_POINTS = 0.1
@@ -41,8 +33,9 @@ TIME_SHARE = 0.01
 
 _FEW, _FEW_TOKENS = 5, 1_000
 _SHORT_S = 0.010
-_SLICE_STEPS = 1 << 15 if COMPILED else 64
-_ROOM_FOR_LARGEST = 1.1
+
+OFF, TIERED = "off", "host-tier"
+"""What policies are held against: nothing at all, and a host tier as it comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +45,32 @@ class SmallPolicy:
     Attributes:
         name: what users type; summary: one sentence.
         settings: fields of `EngineConfig` that switch it on.
-        flags: the same for `kvatlas replay`.
+        tiered: it is tried with a host tier below the device.
+        block_size: the block size is chosen from the trace, on the same memory.
+        budgeted: the device and the host tier are one budget, which begins at their sizes.
+        against: the trial that it is judged beside: `off`, or another policy.
+        flags: the settings for `kvatlas replay`.
     """
 
     name: str
     summary: str
-    settings: Mapping[str, int | float | bool]
+    settings: Mapping[str, int | float | bool] = field(default_factory=dict)
+    tiered: bool = False
+    block_size: bool = False
+    budgeted: bool = False
+    against: str = OFF
 
     @property
     def flags(self) -> str:
         """The settings as flags of `kvatlas replay`."""
-        words = []
-        for name, value in self.settings.items():
-            flag = "--" + name.replace("_", "-")
-            words.append(flag if value is True else f"{flag} {value:g}")
-        return " ".join(words)
+        words = ["--block-size auto"] if self.block_size else []
+        words += [
+            word for name, value in self.settings.items() for word in SETTINGS[name].words(value)
+        ]
+        return " ".join(filter(None, words))
 
 
-SMALL_POLICIES: dict[str, SmallPolicy] = {
+SMALL_POLICIES: Mapping[str, SmallPolicy] = {
     policy.name: policy
     for policy in (
         SmallPolicy(
@@ -102,6 +103,30 @@ SMALL_POLICIES: dict[str, SmallPolicy] = {
             summary="admission leaves room for half of the predicted growth of what runs",
             settings={"admission_growth": 0.5},
         ),
+        SmallPolicy(
+            name="block-size",
+            summary="the block size is chosen from the trace's lengths, on the same memory",
+            block_size=True,
+        ),
+        SmallPolicy(
+            name=TIERED,
+            summary="what the device evicts is kept in a host tier, four times as large",
+            tiered=True,
+        ),
+        SmallPolicy(
+            name="prefetch",
+            summary="with it, what the first 16 waiting requests will hit is brought back early",
+            settings={"protect_waiting": 16},
+            tiered=True,
+            against=TIERED,
+        ),
+        SmallPolicy(
+            name="hybrid",
+            summary="with it, the division between device and host follows what would have hit",
+            tiered=True,
+            budgeted=True,
+            against=TIERED,
+        ),
     )
 }
 
@@ -116,7 +141,8 @@ class PolicyTrial:
         preemptions: how often a request lost its blocks; recomputed_tokens: what that cost.
         queue_mean_s, finish_mean_s: arrival to first scheduled, arrival to last token; None in a
             backlog. finished_after_s: the simulated clock at the end.
-        acted: how often the policy did anything.
+        acted: how often the policy did anything; detail: what it chose, in words.
+        against: the trial that the verdict compares it with.
         verdict: "gain", "mixed", "no gain" or "loss"; "" for off.
         gains, losses: which figures moved by more than the thresholds, in words.
     """
@@ -130,6 +156,8 @@ class PolicyTrial:
     finished_after_s: float
     never_served: int
     acted: int = 0
+    detail: str = ""
+    against: str = ""
     verdict: str = ""
     gains: tuple[str, ...] = field(default=())
     losses: tuple[str, ...] = field(default=())
@@ -153,74 +181,6 @@ class TraceVerdicts:
     peak_blocks: int | None
     off: PolicyTrial
     trials: tuple[PolicyTrial, ...]
-
-
-Progress = Callable[[str, int], None]
-
-
-def pool_under_pressure(
-    workload: Workload,
-    config: EngineConfig,
-    drive: DriveConfig,
-    share: float,
-    go_on: Callable[[int], None] = lambda done: None,
-) -> tuple[int, int]:
-    """Return (blocks, peak): `share` of what running requests hold at most with plenty of memory.
-
-    One replay in a pool with room for twice the mean request in every place. At least a tenth more
-    than the largest request takes, so that everybody can be served.
-    """
-    if not 0 < share <= 1:
-        raise InputError("a share of the peak demand", field="share", value=share)
-    needed = blocks_needed(workload, config)
-    if needed.size == 0:
-        raise InputError("no request to replay", field="trace", value=workload.name)
-    largest = int(needed.max())
-    places = min(config.max_num_seqs, workload.num_requests)
-    plenty = 2 * max(largest, int(np.ceil(needed.mean() * places))) + 2
-    replay = Replay(workload, _placed(config.with_(num_blocks=plenty), workload), drive)
-    for _ in replay.slices(max_steps=_SLICE_STEPS):
-        go_on(replay.requests_finished)
-    peak = round(float(replay.result().decisions["peak_usage"]) * (plenty - 1))
-    return max(int(share * peak), int(_ROOM_FOR_LARGEST * largest) + 2, 2), peak
-
-
-def try_policies(
-    workload: Workload,
-    config: EngineConfig,
-    drive: DriveConfig,
-    names: Sequence[str] | None = None,
-    *,
-    peak_blocks: int | None = None,
-    on_progress: Progress = lambda name, done: None,
-) -> TraceVerdicts:
-    """Replay `workload` without and with each policy; one replay each.
-
-    `on_progress` is called before each and between slices with the policy under way and the
-    requests finished; what it raises ends the whole. Raises: InputError for an unknown policy.
-    """
-    asked = list(SMALL_POLICIES) if names is None else list(dict.fromkeys(names))
-    for name in asked:
-        if name not in SMALL_POLICIES:
-            raise InputError(
-                "unknown policy",
-                field="policies",
-                value=name,
-                remedy=f"use {', '.join(SMALL_POLICIES)}",
-            )
-    off = _trial("off", workload, config, drive, on_progress)
-    trials = []
-    for name in asked:
-        changed = config.with_(**SMALL_POLICIES[name].settings)
-        trials.append(judged(_trial(name, workload, changed, drive, on_progress), off))
-    return TraceVerdicts(
-        trace=workload.name,
-        requests=workload.num_requests,
-        num_blocks=config.num_blocks,
-        peak_blocks=peak_blocks,
-        off=off,
-        trials=tuple(trials),
-    )
 
 
 def judged(trial: PolicyTrial, off: PolicyTrial) -> PolicyTrial:
@@ -252,67 +212,10 @@ def judged(trial: PolicyTrial, off: PolicyTrial) -> PolicyTrial:
             share = f"{longer_s / theirs:+.1%}" if theirs > 0 else f"{longer_s:+.2f} s"
             (better if longer_s < 0 else worse).append(f"{what} {share}")
     word = {(True, False): "gain", (True, True): "mixed", (False, True): "loss"}
-    return PolicyTrial(
-        **{name: getattr(trial, name) for name in _MEASURED},
+    return replace(
+        trial,
+        against=off.name,
         verdict=word.get((bool(better), bool(worse)), "no gain"),
         gains=tuple(better),
         losses=tuple(worse),
     )
-
-
-_MEASURED = (
-    "name",
-    "token_hit_rate",
-    "preemptions",
-    "recomputed_tokens",
-    "queue_mean_s",
-    "finish_mean_s",
-    "finished_after_s",
-    "never_served",
-    "acted",
-)
-_ACTED = ("lazy_kept", "refreshed_blocks", "allocated_ahead", "held_back")
-
-
-def _trial(
-    name: str, workload: Workload, config: EngineConfig, drive: DriveConfig, on_progress: Progress
-) -> PolicyTrial:
-    on_progress(name, 0)
-    replay = Replay(workload, _placed(config, workload), drive)
-    for _ in replay.slices(max_steps=_SLICE_STEPS):
-        on_progress(name, replay.requests_finished)
-    result = replay.result()
-    only = config.groups[0] if len(config.groups) == 1 else None
-    conditions = Conditions(
-        usable_blocks=config.num_blocks - 1,
-        block_size=only.block_size if isinstance(only, FullAttentionSpec) else None,
-        caching=config.enable_prefix_caching,
-        timed=drive.arrivals == "timed",
-        max_model_len=config.max_model_len,
-    )
-    values = measure_replay(result, workload, conditions).values
-    pressure = replay.engine.pressure
-    acted = 0
-    if pressure is not None:
-        acted = sum(int(getattr(pressure.info, count)) for count in _ACTED)
-
-    def known(figure: str) -> float | None:
-        value = values.get(figure)
-        return None if value is None else float(value)
-
-    return PolicyTrial(
-        name=name,
-        token_hit_rate=known("prefix.token_hit_rate"),
-        preemptions=int(result.decisions["preemptions"]),
-        recomputed_tokens=int(result.sums["recomputed_tokens"]),
-        queue_mean_s=known("queue.time_mean_s"),
-        finish_mean_s=known("latency.e2e_mean_s"),
-        finished_after_s=known("clock.simulated_s") or 0.0,
-        never_served=len(result.rejected),
-        acted=acted,
-    )
-
-
-def _placed(config: EngineConfig, workload: Workload) -> EngineConfig:
-    """No more can run than there are, and each place takes room for the longest request."""
-    return config.with_(max_num_seqs=max(1, min(config.max_num_seqs, workload.num_requests)))

@@ -1,7 +1,7 @@
 """`OOMHandler`: a ladder of ways to find blocks, for engines that schedule by themselves.
 
 Owns: the order of the rungs, who gives way, that nobody is lost or overtaken. Leaves to others:
-blocks (`KVCacheManager`), bytes (a `Swap`, `MemoryDefragmenter`), steps and tokens (the engine).
+what a rung does (`means`), who comes first (`entitlement`), steps and tokens (the engine).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kvatlas.defrag import ContiguousTables, MemoryDefragmenter
-from kvatlas.engine import FullAttentionSpec, KVCacheBlocks, KVCacheManager, Request
-from kvatlas.engine.kernels import entries
-from kvatlas.engine.kernels.state import NULL_BLOCK
+from kvatlas.defrag import MemoryDefragmenter
+from kvatlas.engine import KVCacheBlocks, KVCacheManager, Request
 from kvatlas.errors import InputError, InvariantError
+from kvatlas.pressure.entitlement import Entitlement, blocks_at_end
+from kvatlas.pressure.means import Means
 from kvatlas.pressure.rungs import LadderStats, Record, RungTaken, Swap
 
 __all__ = ["Admission", "OOMHandler"]
@@ -74,19 +74,11 @@ class OOMHandler:
         whole_prompt: bool = True,
         history: int = 1024,
     ) -> None:
-        groups = manager.config.groups
-        if swap is not None and not (len(groups) == 1 and isinstance(groups[0], FullAttentionSpec)):
-            raise InputError(
-                "a tier keeps whole prefixes: it needs a single full-attention group",
-                field="swap",
-                value=len(groups),
-                remedy="leave it out for this model",
-            )
-        self.manager, self._swap, self._defragmenter = manager, swap, defragmenter
+        self.manager = manager
         self._whole_prompt = whole_prompt
         self._record = Record(history)
-        self._arrivals: dict[str, int] = {}
-        self._arrived = 0
+        self._means = Means(manager, swap, defragmenter, self._record)
+        self._entitlement = Entitlement()
         self._holders: dict[str, Request] = {}
         self._preempted: list[Request] = []
         self._admitting = False
@@ -109,7 +101,7 @@ class OOMHandler:
 
     def order(self, requests: Iterable[Request]) -> list[Request]:
         """Return requests, the most entitled first; those unknown yet come as they are given."""
-        return sorted(requests, key=self._entitlement)
+        return self._entitlement.order(requests)
 
     def new_step(self) -> None:
         """A step begins: whoever found no room may find it now."""
@@ -138,18 +130,15 @@ class OOMHandler:
             raise InputError("it runs already", field="request", value=name, remedy="use grow")
         self._require_possible(request, contiguous)
         self._admitting = True
-        if self._refused_at is not None and self._entitlement(request) > self._refused_at:
+        if self._refused_at is not None and self._entitlement.of(request) > self._refused_at:
             self._record.add(waits=1)
             return None
         blocks, hit = self.manager.get_computed_blocks(request)
         block_size = self.manager.config.groups[0].block_size
-        first, restored = hit // block_size, 0
-        if self._swap is not None:
-            keys = request.block_keys[first : (request.num_tokens - 1) // block_size]
-            restored = self._swap.lookup(keys) if keys else 0
+        restored = self._means.restorable(request, hit)
         left = request.num_tokens - hit - restored * block_size
         new = left if max_new_tokens is None else max(1, min(left, max_new_tokens))
-        evicted = self._evictions()
+        evicted = self._means.evictions()
         request.num_computed_tokens = 0
         served = self.manager.allocate_slots(
             request,
@@ -162,23 +151,13 @@ class OOMHandler:
         if served is None:
             self._wait(request)
             return None
-        self._note_evictions(evicted, name)
-        self._holders[name] = request
-        table = self.manager.get_block_ids(name)[0]
-        if restored and self._swap is not None:
-            stop = first + restored
-            try:
-                self._swap.swap_in(request.block_keys[first:stop], table[first:stop])
-            except BaseException:
-                # Blocks are cached since they were allocated, and these have got no bytes; what
-                # was hit on the device is good and stays.
-                request.num_computed_tokens = hit
-                self._release(request)
-                raise
-            self._record.add(restored_blocks=restored)
+        self._means.note_evictions(evicted, name)
+        self._means.restore(request, hit, restored)
         request.num_computed_tokens = hit + restored * block_size
-        if contiguous and not self._made_contiguous(request):
-            self._release(request)
+        self._holders[name] = request
+        if contiguous and not self._means.made_contiguous(request):
+            self._means.release(request)
+            del self._holders[name]
             self._wait(request)
             return None
         ids = self.manager.get_block_ids(name)
@@ -207,21 +186,24 @@ class OOMHandler:
             )
         self._require_possible(request, contiguous)
         while True:
-            evicted = self._evictions()
+            evicted = self._means.evictions()
             blocks = self.manager.allocate_slots(request, num_new_tokens)
             if blocks is not None:
-                self._note_evictions(evicted, name)
-                if not contiguous or self._made_contiguous(request):
+                self._means.note_evictions(evicted, name)
+                if not contiguous or self._means.made_contiguous(request):
                     return blocks
             victim = self.running[-1]
-            self._give_way(victim, request)
+            self._means.take(victim, request)
+            del self._holders[victim.request_id]
+            victim.num_preemptions += 1
+            self._preempted.append(victim)
             if victim is request:
                 return None
 
     def finish(self, request: Request) -> None:
         """Take the blocks of a request that is done, or given up; it may be waiting, too."""
         self._holders.pop(request.request_id, None)
-        self._arrivals.pop(request.request_id, None)
+        self._entitlement.forget(request.request_id)
         self.manager.free(request)
 
     def reset_prefix_cache(self) -> bool:
@@ -235,8 +217,7 @@ class OOMHandler:
         """
         if not self.manager.reset_prefix_cache():
             return False
-        if self._swap is not None:
-            self._swap.clear()
+        self._means.clear_tier()
         return True
 
     def check(self) -> None:
@@ -245,70 +226,12 @@ class OOMHandler:
         for name in self._holders:
             if not any(self.manager.get_block_ids(name)):
                 raise InvariantError(f"request {name} runs and holds nothing")
-            if name not in self._arrivals:
+            if name not in self._entitlement:
                 raise InvariantError(f"request {name} runs and never came")
-
-    def _give_way(self, victim: Request, needy: Request) -> None:
-        """Take all blocks from `victim`, saving what can be saved."""
-        name = victim.request_id
-        block_size = self.manager.config.groups[0].block_size
-        tables = self.manager.get_block_ids(name)
-        computed = victim.num_computed_tokens
-        saved, full = 0, min(computed // block_size, len(victim.block_keys))
-        if self._swap is not None and full:
-            saved = self._swap.swap_out(victim.block_keys[:full], tables[0][:full])
-        self._release(victim)
-        victim.num_preemptions += 1
-        self._preempted.append(victim)
-        held = sum(block != NULL_BLOCK for table in tables for block in table)
-        self._record.add(lost_tokens=computed)
-        if saved:
-            self._record.note("swap", name, needy.request_id, saved)
-            self._record.add(swaps=1, swapped_blocks=saved)
-        else:
-            self._record.note("preempt", name, needy.request_id, held)
-            self._record.add(preemptions=1)
-
-    def _release(self, request: Request) -> None:
-        """Give all blocks back, and forget the content that was to be computed in this step.
-
-        Blocks are cached when they are allocated, as in vLLM. Nobody has hit those: admissions come
-        last in a step.
-        """
-        pool, groups = self.manager.state.pool, self.manager.config.groups
-        tables = self.manager.get_block_ids(request.request_id)
-        for spec, table in zip(groups, tables, strict=True):
-            for block in table[request.num_computed_tokens // spec.block_size :]:
-                if block != NULL_BLOCK and int(pool.blocks[block].ref_count) == 1:
-                    entries.evict(pool, block)
-        del self._holders[request.request_id]
-        self.manager.free(request)
-        request.num_computed_tokens = 0
-
-    def _made_contiguous(self, request: Request) -> bool:
-        """Move blocks until the tables of `request` are one run each; False when they are not."""
-        name = request.request_id
-        if self._is_contiguous(name):
-            return True
-        if self._defragmenter is None:
-            return False
-        report = self._defragmenter.defragment(ContiguousTables((name,)))
-        moved = 0 if report is None else report.moved_blocks
-        if moved:
-            self._record.note("defragment", name, name, moved)
-            self._record.add(defragmentations=1, moved_blocks=moved)
-        return self._is_contiguous(name)
-
-    def _is_contiguous(self, name: str) -> bool:
-        for table in self.manager.get_block_ids(name):
-            held = [block for block in table if block != NULL_BLOCK]
-            if (held and held[-1] - held[0] + 1 != len(held)) or sorted(held) != held:
-                return False
-        return True
 
     def _require_possible(self, request: Request, contiguous: bool) -> None:
         """Refuse what can never be served, before it takes anything."""
-        if contiguous and self._defragmenter is None:
+        if contiguous and not self._means.can_move:
             raise InputError(
                 "nobody moves blocks side by side",
                 field="contiguous",
@@ -316,17 +239,9 @@ class OOMHandler:
                 remedy="give a defragmenter",
             )
         name, config = request.request_id, self.manager.config
-        # The last token is never computed.
-        tokens = min(request.num_prompt_tokens + request.max_tokens - 1, config.max_model_len)
-        needed = 0
-        for spec in config.groups:
-            blocks = -(-tokens // spec.block_size)
-            cap = spec.admission_cap(config.max_in_flight_tokens, config.max_model_len)
-            needed += blocks if cap is None else min(blocks, cap)
+        needed = blocks_at_end(request, config)
         if needed <= config.num_blocks - 1:
-            if name not in self._arrivals:
-                self._arrivals[name] = self._arrived
-                self._arrived += 1
+            self._entitlement.note(request)
             return
         self._record.note("refuse", name, name, needed)
         self._record.add(refusals=1)
@@ -338,19 +253,6 @@ class OOMHandler:
             remedy="a shorter prompt, fewer output tokens, or more blocks",
         )
 
-    def _entitlement(self, request: Request) -> tuple[int, int]:
-        latest = 1 << 62
-        return request.priority, self._arrivals.get(request.request_id, latest)
-
     def _wait(self, request: Request) -> None:
         self._record.add(waits=1)
-        self._refused_at = self._entitlement(request)
-
-    def _evictions(self) -> int:
-        return int(self.manager.state.pool.info.evictions)
-
-    def _note_evictions(self, before: int, needy: str) -> None:
-        evicted = self._evictions() - before
-        if evicted:
-            self._record.note("evict", None, needy, evicted)
-            self._record.add(evictions=1, evicted_blocks=evicted)
+        self._refused_at = self._entitlement.of(request)

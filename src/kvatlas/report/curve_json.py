@@ -13,6 +13,7 @@ from typing import Any
 from kvatlas.measure.curves import Ceiling, CurveTable
 from kvatlas.report.curve_document import Bounds, CurveDocument, EnginePoint
 from kvatlas.report.replay_json import json_bytes
+from kvatlas.report.study_json import study_head
 
 __all__ = ["SCHEMA", "curve_dict", "curve_json", "curve_rows", "engine_dict", "share_of"]
 
@@ -34,13 +35,7 @@ def curve_dict(document: CurveDocument) -> dict[str, Any]:
     table = document.table
     bytes_per_block = document.config.get("bytes_per_block")
     return {
-        "schema": SCHEMA,
-        "kvatlas": document.version,
-        "title": document.title,
-        "partial": bool(document.partial),
-        "partial_reason": document.partial or None,
-        "config": dict(document.config),
-        "workload": dict(document.workload),
+        **study_head(document, SCHEMA),
         "headline": list(document.headline),
         "queried_blocks": table.queried_blocks,
         "queried_tokens": table.queried_tokens,

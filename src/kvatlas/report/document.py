@@ -47,6 +47,8 @@ class ReplayDocument:
         partial: stopped before the end.
         notes: plain sentences that a user must read.
         prediction: the recording that was replayed, held against this replay.
+        block_size_choice: the block size that was chosen for the trace, and why.
+        hybrid: the budget that device and host share, and how it was divided.
     """
 
     version: str
@@ -63,6 +65,8 @@ class ReplayDocument:
     partial: bool = False
     notes: tuple[str, ...] = ()
     prediction: Prediction | None = None
+    block_size_choice: Mapping[str, Any] | None = None
+    hybrid: Mapping[str, Any] | None = None
 
     def figure(self, name: str) -> Number | None:
         """Return a figure, None where it cannot be had."""
@@ -96,4 +100,7 @@ class ReplayDocument:
             "exactness": {"exact": self.exact, "modelled": self.modelled},
             "notes": list(self.notes),
         }
+        for name in ("block_size_choice", "hybrid"):
+            if getattr(self, name) is not None:
+                said[name] = dict(getattr(self, name))
         return said if self.prediction is None else {**said, "prediction": self.prediction.said()}

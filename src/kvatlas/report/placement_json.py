@@ -14,6 +14,7 @@ from kvatlas.measure.fragmentation.result import UFSI_ORDERS
 from kvatlas.report.capacity_csv import csv_bytes
 from kvatlas.report.placement_document import PlacementDocument, PlacementRow
 from kvatlas.report.replay_json import json_bytes
+from kvatlas.report.study_json import study_head
 
 __all__ = ["SCHEMA", "placement_csv", "placement_dict", "placement_json", "placement_points"]
 
@@ -30,13 +31,7 @@ def placement_dict(document: PlacementDocument) -> dict[str, Any]:
     """Return the documented JSON form, in plain types."""
     asked = bool(document.config.get("scheduler"))
     return {
-        "schema": SCHEMA,
-        "kvatlas": document.version,
-        "title": document.title,
-        "partial": bool(document.partial),
-        "partial_reason": document.partial or None,
-        "config": dict(document.config),
-        "workload": dict(document.workload),
+        **study_head(document, SCHEMA),
         "pool": {"num_blocks": document.num_blocks, "reason": document.pool_note},
         "verdict": list(document.verdict),
         "policies": _by_name(document.open_loop),

@@ -13,6 +13,7 @@ from typing import Any
 from kvatlas.report.curve_document import PoliciesDocument, PolicyRow
 from kvatlas.report.curve_json import SCHEMA, engine_dict, share_of
 from kvatlas.report.replay_json import json_bytes
+from kvatlas.report.study_json import study_head
 
 __all__ = ["policies_dict", "policies_json", "policy_points"]
 
@@ -25,13 +26,7 @@ def policies_json(document: PoliciesDocument) -> bytes:
 def policies_dict(document: PoliciesDocument) -> dict[str, Any]:
     """Return the documented JSON form, in plain types."""
     return {
-        "schema": SCHEMA,
-        "kvatlas": document.version,
-        "title": document.title,
-        "partial": bool(document.partial),
-        "partial_reason": document.partial or None,
-        "config": dict(document.config),
-        "workload": dict(document.workload),
+        **study_head(document, SCHEMA),
         "verdict": list(document.verdict),
         "queried_blocks": document.queried_blocks,
         "queried_tokens": document.queried_tokens,

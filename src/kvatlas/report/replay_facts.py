@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kvatlas.report.document import Refused, ReplayDocument
+from kvatlas.report.memory_words import block_size_words, budget_words
 from kvatlas.report.numbers import count, percent, rate, seconds
 from kvatlas.report.run_document import Table
 
@@ -86,9 +87,10 @@ def subtitle(document: ReplayDocument) -> str:
     if config["arrivals"] == "backlog":
         arrivals = f"a backlog of {count(config['queue_depth'])}"
     sizes = " and ".join(str(size) for size in config["block_sizes"])
+    up_to = "" if document.hybrid is None else "up to "
     words = (
         f"{count(document.workload['requests'])} requests",
-        f"{count(config['num_blocks'])} blocks of {sizes} tokens",
+        f"{up_to}{count(config['num_blocks'])} blocks of {sizes} tokens",
         f"{count(config['max_num_seqs'])} seqs",
         f"{count(config['max_num_batched_tokens'])} tokens a step",
         arrivals,
@@ -128,6 +130,8 @@ def never_served(document: ReplayDocument) -> dict[str, Table]:
 
 
 def _memory(document: ReplayDocument) -> Iterator[Fact]:
+    for label, text in (*block_size_words(document), *budget_words(document)):
+        yield Fact(label, text)
     usage = [f"{percent(document.known('usage.peak'))} at its peak"]
     if document.figure("usage.time_weighted") is not None:
         usage.append(f"{percent(document.known('usage.time_weighted'))} mean over time")

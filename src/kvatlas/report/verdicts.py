@@ -22,7 +22,7 @@ __all__ = ["VERDICTS_SCHEMA", "print_verdicts", "verdict_table", "verdicts_json"
 VERDICTS_SCHEMA = 1
 """Raised when a key goes or changes its meaning."""
 
-_DASH = "–"
+_DASH, _OFF = "–", "off"
 _FIGURES = (
     "token_hit_rate",
     "preemptions",
@@ -52,6 +52,10 @@ class Trial(Protocol):
     def finished_after_s(self) -> float: ...
     @property
     def never_served(self) -> int: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def against(self) -> str: ...
     @property
     def verdict(self) -> str: ...
     @property
@@ -106,14 +110,17 @@ def _row(trial: Trial) -> tuple[str, ...]:
 
 
 def _moved(verdicts: Verdicts) -> Iterator[RenderableType]:
-    """Yield what each policy moved, where it moved anything."""
-    moved = [
-        (trial.name, Text(", ".join((*trial.gains, *trial.losses))))
-        for trial in verdicts.trials
-        if trial.gains or trial.losses
-    ]
-    if moved:
-        yield two_columns(moved)
+    """Yield what each policy chose and moved, where there is anything to say."""
+    said = [(trial.name, Text(text)) for trial in verdicts.trials if (text := _words(trial))]
+    if said:
+        yield two_columns(said)
+
+
+def _words(trial: Trial) -> str:
+    moved = ", ".join((*trial.gains, *trial.losses))
+    if trial.against != _OFF and moved:
+        moved = f"beside {trial.against}: {moved}"
+    return "; ".join(part for part in (trial.detail, moved) if part)
 
 
 def print_verdicts(console: Console, done: Sequence[Verdicts], partial: str = "") -> None:
@@ -128,7 +135,7 @@ def print_verdicts(console: Console, done: Sequence[Verdicts], partial: str = ""
             "queue, finish: mean time from arrival to first scheduled, and to the last token; end: "
             "when all were done. A figure counts when it moved by 0.1 points of hit rate, 5% of "
             "the preemptions or of the tokens they cost, 1% of a time. Gain: some are better and "
-            "none worse; mixed: both.",
+            "none worse; mixed: both. prefetch and hybrid are held against host-tier.",
             style="dim",
         )
     )
@@ -156,6 +163,8 @@ def verdicts_json(
                     "policies": {
                         trial.name: {
                             **_figures(trial),
+                            "detail": trial.detail or None,
+                            "against": trial.against,
                             "verdict": trial.verdict,
                             "gains": list(trial.gains),
                             "losses": list(trial.losses),

@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from kvatlas.errors import InputError
+from kvatlas.registry import named
 
 __all__ = ["LAYOUTS", "BlockShape", "Layout", "Placed", "layout"]
 
@@ -95,12 +95,7 @@ LAYOUTS: Mapping[str, Layout] = {each.name: each for each in _ALL}
 
 def layout(name: str) -> Layout:
     """Return the layout of that name. Raises: InputError that lists those there are."""
-    found = LAYOUTS.get(name)
-    if found is None:
-        raise InputError(
-            "unknown layout", field="layout", value=name, remedy=f"use one of {', '.join(LAYOUTS)}"
-        )
-    return found
+    return named(LAYOUTS, name, "layout", field="layout")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvatlas.watch.board import Board
     from kvatlas.watch.moment import Moment
-    from kvatlas.watch.source import EngineFeed, Playable, Watch, open_watch
+    from kvatlas.watch.source import EngineFeed, Playable, Watch
+    from kvatlas.watch.watches import open_watch
 
 _HOME = {
     "Board": "board",
@@ -21,7 +22,7 @@ _HOME = {
     "Moment": "moment",
     "Playable": "source",
     "Watch": "source",
-    "open_watch": "source",
+    "open_watch": "watches",
 }
 
 __all__ = ["Board", "EngineFeed", "Moment", "Playable", "Watch", "open_watch"]

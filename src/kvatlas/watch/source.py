@@ -1,22 +1,18 @@
 """Where a view's events come from: engines that run, or recordings that are played.
 
-Owns: the contract between sources and the board, and which source a path is. Leaves to others:
-the sources (`watches`, `playing`, `following`), what the events say (`board`).
+Owns: the contract between sources and the board. Leaves to others: the sources (`playing`,
+`following`), which of them a path is (`watches`), what the events say (`board`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from kvatlas.errors import InputError
 from kvatlas.events import Chunk, Header
 from kvatlas.watch.moment import Health, Playback
 
-__all__ = ["EngineFeed", "Playable", "Source", "Watch", "open_watch"]
-
-_RECORDING_SUFFIXES = (".parquet", ".arrow", ".arrows", ".ipc")
+__all__ = ["EngineFeed", "Playable", "Source", "Watch"]
 
 
 class EngineFeed(Protocol):
@@ -100,27 +96,3 @@ class Watch(Protocol):
 
     def close(self) -> None:
         """Let go of all files."""
-
-
-def open_watch(path: str, speed: float | None = None) -> Watch:
-    """Return what to look at for a recording, or a folder that a server records into.
-
-    Args:
-        path: a recording (Parquet, Arrow stream); or a folder, which need not be there yet.
-        speed: play what is recorded at `speed` times its own clock, 0 as fast as it goes. None
-            plays a file at 1 and follows a folder as it grows.
-
-    Raises: InputError saying what the path is not.
-    """
-    from kvatlas.watch.watches import FolderWatch, PlayedWatch
-
-    if speed is not None and not 0 <= speed <= 1e6:
-        raise InputError("must be 0 to 1,000,000", field="--speed", value=speed)
-    target = Path(path)
-    if target.is_dir() and speed is None:
-        return FolderWatch(target)
-    if target.exists():
-        return PlayedWatch(path, 1.0 if speed is None else speed)
-    if target.suffix.lower() in _RECORDING_SUFFIXES or speed is not None:
-        raise InputError("no such recording", file=path, remedy="name a recording or a folder")
-    return FolderWatch(target)

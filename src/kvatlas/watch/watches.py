@@ -1,7 +1,7 @@
 """The engines that a path stands for: finished recordings, or a folder that servers record into.
 
-Owns: which engines there are, looking for new ones. Leaves to others: one engine's events
-(`playing`, `following`).
+Owns: what a path is, which engines there are, looking for new ones. Leaves to others: one engine's
+events (`playing`, `following`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from kvatlas.events import open_recording
 from kvatlas.events.live.folders import engine_folders
 from kvatlas.watch.following import LiveFeed
 from kvatlas.watch.playing import FileFeed
-from kvatlas.watch.source import EngineFeed
+from kvatlas.watch.source import EngineFeed, Watch
 
-__all__ = ["FolderWatch", "PlayedWatch"]
+__all__ = ["FolderWatch", "PlayedWatch", "open_watch"]
+
+_RECORDING_SUFFIXES = (".parquet", ".arrow", ".arrows", ".ipc")
 
 
 class FolderWatch:
@@ -81,3 +83,25 @@ class PlayedWatch:
 
     def close(self) -> None:
         """Do nothing: files are open only while they are read."""
+
+
+def open_watch(path: str, speed: float | None = None) -> Watch:
+    """Return what to look at for a recording, or a folder that a server records into.
+
+    Args:
+        path: a recording (Parquet, Arrow stream); or a folder, which need not be there yet.
+        speed: play what is recorded at `speed` times its own clock, 0 as fast as it goes. None
+            plays a file at 1 and follows a folder as it grows.
+
+    Raises: InputError saying what the path is not.
+    """
+    if speed is not None and not 0 <= speed <= 1e6:
+        raise InputError("must be 0 to 1,000,000", field="--speed", value=speed)
+    target = Path(path)
+    if target.is_dir() and speed is None:
+        return FolderWatch(target)
+    if target.exists():
+        return PlayedWatch(path, 1.0 if speed is None else speed)
+    if target.suffix.lower() in _RECORDING_SUFFIXES or speed is not None:
+        raise InputError("no such recording", file=path, remedy="name a recording or a folder")
+    return FolderWatch(target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvatlas.errors import InputError
+from kvatlas.registry import named
 from kvatlas.workload.public_sessions import SESSIONS_SOURCE, session_files
 
 __all__ = ["TRACES", "PublicTrace", "RemoteFile", "public_trace"]
@@ -215,8 +215,4 @@ TRACES: dict[str, PublicTrace] = {
 
 def public_trace(name: str) -> PublicTrace:
     """Return the trace called `name`. Raises: InputError listing the names."""
-    if name not in TRACES:
-        raise InputError(
-            "unknown public trace", value=name, remedy=f"use one of {', '.join(TRACES)}"
-        )
-    return TRACES[name]
+    return named(TRACES, name, "public trace")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvatlas.engine.build import make_pool
+from kvatlas.engine.build_pool import make_pool
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels.state import ENTRY, TABLE, Engine, Pool, Step
 from kvatlas.engine.nano.config import NanoConfig
-from kvatlas.engine.specs import EngineConfig
 from kvatlas.records import records
 
 _FIRST_SLOTS = 256

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.specs import (
     ChunkedLocalAttentionSpec,
-    EngineConfig,
     FullAttentionSpec,
     KVCacheSpec,
     MLAAttentionSpec,

@@ -12,9 +12,9 @@ from collections import Counter, deque
 import numpy as np
 
 from kvatlas.engine.build import make_engine, make_requests
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.kernels import entries
 from kvatlas.engine.kernels.state import FULL, NONE, NULL_BLOCK
-from kvatlas.engine.specs import EngineConfig
 from kvatlas.engine.verifying.book import Tracked
 from kvatlas.engine.verifying.effects import NOTHING, Effects, of_log
 from kvatlas.engine.verifying.seats import Seats

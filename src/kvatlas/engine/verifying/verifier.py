@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from kvatlas.engine.specs import EngineConfig
+from kvatlas.engine.config import EngineConfig
 from kvatlas.engine.verifying.book import Book, Tracked
 from kvatlas.engine.verifying.effects import NOTHING, Effects, differences, of_recording
 from kvatlas.engine.verifying.twin import Twin

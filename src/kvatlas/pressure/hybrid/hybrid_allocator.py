@@ -1,7 +1,7 @@
 """`HybridAllocator`: device blocks, a host tier and an object cache under one budget.
 
 Owns: the face, and carrying out what the tuning decides. Leaves to others: who gets which block
-(`block_tiers`), objects (`object_cache`), the division (`tuning`).
+(`block_tiers`), objects (`object_cache`), the division (`tuning`, `loop`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.pressure.hybrid.block_tiers import Admitted, BlockTiers
+from kvatlas.pressure.hybrid.loop import TuningLoop
 from kvatlas.pressure.hybrid.object_cache import ObjectCache
 from kvatlas.pressure.hybrid.tuning import Division, Look, Prices, Tuning, space, thirds
 from kvatlas.storage import KVCacheMemoryPool
 
 __all__ = ["HybridAllocator", "HybridCounts"]
-
-_KEPT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +111,30 @@ class HybridAllocator:
             host_storage=host_storage,
         )
         self.objects = ObjectCache(most.object_bytes, first.object_bytes)
-        self.division = first
-        self.looks: deque[Look] = deque(maxlen=_KEPT)
-        self._last_look = self._moved_at = 0
-        self._mark()
+        self._loop = TuningLoop(self.space, first, tuning, self)
+        self._mark(first)
+
+    @property
+    def division(self) -> Division:
+        """How the budget is divided now."""
+        return self._loop.division
+
+    @property
+    def looks(self) -> deque[Look]:
+        """What the loop saw and did: its latest 512 looks."""
+        return self._loop.looks
+
+    @property
+    def moved_blocks(self) -> int:
+        """Blocks copied so far to empty whole pages of the device."""
+        return self.blocks.device.moved_blocks
 
     def admit(self, keys: Sequence[int], num_blocks: int | None = None) -> Admitted | None:
         """Give a request its blocks, None when it must wait; see `BlockTiers.admit`.
 
         May look at the division first, and move blocks for it.
         """
-        tuning, done = self.tuning, self.blocks.admissions
-        if tuning is not None and done - self._last_look >= tuning.interval:
+        if self._loop.due(self.blocks.admissions):
             self.look()
         return self.blocks.admit(keys, num_blocks)
 
@@ -160,28 +171,27 @@ class HybridAllocator:
 
     def look(self) -> Look:
         """Look now: move a step of the budget if it pays, and write down what was seen."""
-        before, done = self.division, self.blocks.admissions
-        near = [before, *(division for _, division in self.space.neighbours(before))]
-        values = {division: self.value_s(division) for division in near}
-        tuning = self.tuning or Tuning()
-        wanted, moved, why = self.space.best(before, values, tuning.least_gain)
-        if moved is not None and done - self._moved_at < tuning.least_requests:
-            wanted, moved, why = before, None, f"{moved} waits for more evidence"
-        copied = self.blocks.device.moved_blocks
-        if moved is not None and not self._divide(wanted):
-            moved, why = None, f"{moved} waits: what would be given is in use"
-        self._last_look = done
-        if moved is not None:
-            self._moved_at = done
-            self._mark()
+        return self._loop.look(self.blocks.admissions)
+
+    def divide(self, now: Division, wanted: Division) -> bool:
+        """Give one part less and another more; False, and as before, when the first cannot."""
+        device, host = self.blocks.device, self.blocks.host
+        less = min(wanted.device_blocks, now.device_blocks)
+        if device.set_limit(less) > less or host.resize(wanted.host_blocks) > wanted.host_blocks:
+            host.resize(now.host_blocks)
+            device.set_limit(now.device_blocks)
+            return False
+        self.objects.set_limit(wanted.object_bytes)
+        device.set_limit(wanted.device_blocks)
+        return True
+
+    def looked(self, division: Division, *, moved: bool) -> None:
+        """Count anew around another division, with half the weight of the past around the same."""
+        if moved:
+            self._mark(division)
         else:
             self.blocks.meter.decay(0.5)
             self.objects.meter.decay(0.5)
-        copied = self.blocks.device.moved_blocks - copied
-        best_s = max(values.values())
-        look = Look(done, before, self.division, values[before], best_s, moved, why, copied)
-        self.looks.append(look)
-        return look
 
     def counts(self) -> HybridCounts:
         """Return what was asked and served so far."""
@@ -213,19 +223,6 @@ class HybridAllocator:
         if not self.space.holds(self.division):
             raise InvariantError("hybrid: the division is beyond the budget")
 
-    def _divide(self, wanted: Division) -> bool:
-        """Give one part less and another more; False, and as before, when the first cannot."""
-        now, device, host = self.division, self.blocks.device, self.blocks.host
-        less = min(wanted.device_blocks, now.device_blocks)
-        if device.set_limit(less) > less or host.resize(wanted.host_blocks) > wanted.host_blocks:
-            host.resize(now.host_blocks)
-            device.set_limit(now.device_blocks)
-            return False
-        self.objects.set_limit(wanted.object_bytes)
-        device.set_limit(wanted.device_blocks)
-        self.division = wanted
-        return True
-
-    def _mark(self) -> None:
-        self.blocks.meter.set_marks(self.space.block_marks(self.division))
-        self.objects.meter.set_marks(self.space.object_marks(self.division))
+    def _mark(self, division: Division) -> None:
+        self.blocks.meter.set_marks(self.space.block_marks(division))
+        self.objects.meter.set_marks(self.space.object_marks(division))

@@ -83,6 +83,9 @@ class Division:
     object_bytes: int
 
 
+_LEAST = Division(1, 1, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """One look of the loop.
@@ -113,7 +116,7 @@ class Space:
     Attributes:
         budget_bytes: bytes times their prices; block_bytes: of a block on the device and the host.
         step: what moves at a time, worth the same in every part, rounded down to whole units.
-        most: the largest each part can become.
+        most: the largest each part can become; least: the smallest.
     """
 
     budget_bytes: int
@@ -121,6 +124,7 @@ class Space:
     prices: Prices
     step: Division
     most: Division
+    least: Division = _LEAST
 
     def price(self, division: Division) -> float:
         """Return what a division takes of the budget."""
@@ -130,11 +134,9 @@ class Space:
 
     def holds(self, division: Division) -> bool:
         """Return whether a division is possible; a block stays on the device and the host."""
-        return (
-            1 <= division.device_blocks <= self.most.device_blocks
-            and 1 <= division.host_blocks <= self.most.host_blocks
-            and 0 <= division.object_bytes <= self.most.object_bytes
-            and self.price(division) <= self.budget_bytes
+        return self.price(division) <= self.budget_bytes and all(
+            getattr(self.least, part) <= getattr(division, part) <= getattr(self.most, part)
+            for part in PARTS
         )
 
     def neighbours(self, now: Division) -> Iterator[tuple[str, Division]]:
@@ -173,7 +175,7 @@ class Space:
             return now, None, "no division one step away would have saved more"
         gain = values[best] - here
         text = f"{move} would have saved {gain:.3g} s on top of {here:.3g} s"
-        if gain < least_gain * values[best]:
+        if gain < least_gain * abs(values[best]):
             return now, None, f"{text}: less than is worth a move"
         return best, move, text
 
@@ -185,7 +187,8 @@ def space(
     prices: Prices,
     most: Division,
     step_share: float,
-    blocks_per_page: int,
+    blocks_per_page: int = 1,
+    least: Division = _LEAST,
 ) -> Space:
     """Return the space whose step is a share of the budget, whole device pages and host blocks."""
     unit = max(prices.device * blocks_per_page, prices.host) * block_bytes
@@ -196,7 +199,7 @@ def space(
         int(share / (prices.host * block_bytes)),
         int(share / prices.objects),
     )
-    return Space(budget_bytes, block_bytes, prices, step, most)
+    return Space(budget_bytes, block_bytes, prices, step, most, least)
 
 
 def thirds(whole: Space) -> Division:

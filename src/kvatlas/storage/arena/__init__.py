@@ -11,13 +11,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvatlas.storage.arena.allocation import Allocation
     from kvatlas.storage.arena.compaction import Compaction
-    from kvatlas.storage.arena.gpu_memory_pool import Allocation, GPUMemoryPool
+    from kvatlas.storage.arena.gpu_memory_pool import GPUMemoryPool
     from kvatlas.storage.arena.intelligent_memory_pool import IntelligentMemoryPool
     from kvatlas.storage.arena.statistics import ArenaStatistics, ClassStatistics
 
 _HOME = {
-    "Allocation": "gpu_memory_pool",
+    "Allocation": "allocation",
     "ArenaStatistics": "statistics",
     "ClassStatistics": "statistics",
     "Compaction": "compaction",

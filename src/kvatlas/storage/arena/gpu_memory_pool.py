@@ -1,7 +1,8 @@
 """`GPUMemoryPool`: one large piece of memory, cut into allocations of any size.
 
 Owns: the face: allocations, bulk calls, the pressure callback, statistics, compaction, one lock.
-Leaves to others: which range serves which request (`_ranges_kernel`), the memory (`backing`).
+Leaves to others: which range serves which request (`_ranges_kernel`), the memory (`backing`),
+an allocation's own face (`allocation`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from functools import cache
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -22,61 +22,28 @@ from kvatlas.storage.arena._ranges_kernel import (
     first_not_live,
     free_many,
     free_one,
-    longest_free,
     node_of_handle,
 )
 from kvatlas.storage.arena._state_kernel import GROW, NONE
+from kvatlas.storage.arena.allocation import (
+    Allocation,
+    no_allocation,
+    power_of_two,
+    whole,
+    whole_row,
+)
 from kvatlas.storage.arena.backing import make_backing
 from kvatlas.storage.arena.build import grown, make_arena
 from kvatlas.storage.arena.calls import direct
 from kvatlas.storage.arena.check import check_arena
 from kvatlas.storage.arena.compaction import Compaction, compact
-from kvatlas.storage.arena.statistics import ArenaStatistics
+from kvatlas.storage.arena.statistics import ArenaStatistics, arena_statistics
 from kvatlas.units import parse_bytes
 
-__all__ = ["Allocation", "GPUMemoryPool"]
+__all__ = ["GPUMemoryPool"]
 
 I64 = NDArray[np.int64]
-_LARGEST_ALIGNMENT = 1 << 30
 _GRANULE = 256
-
-
-class Allocation:
-    """Some bytes of a pool that are yours until you free them.
-
-    Attributes:
-        nbytes: how many you asked for; handle: its number in the bulk calls.
-    """
-
-    __slots__ = ("_pool", "handle", "nbytes")
-
-    def __init__(self, pool: GPUMemoryPool, handle: int, nbytes: int) -> None:
-        self._pool, self.handle, self.nbytes = pool, handle, nbytes
-
-    @property
-    def offset(self) -> int:
-        """Where it begins in the buffer; compaction moves it. Raises: InputError when freed."""
-        return self._pool.offset_of(self.handle)
-
-    @property
-    def address(self) -> int:
-        """The address of its first byte, on the pool's device."""
-        return self._pool.base_address + self.offset
-
-    def view(self, dtype: str = "uint8") -> Any:
-        """Return its bytes as a flat NumPy array or tensor, without a copy.
-
-        Valid until it is freed or the pool compacts. Raises: InputError for a type that the backing
-        has not, or whose size does not divide the bytes.
-        """
-        return self._pool.view(self.handle, self.nbytes, dtype)
-
-    def free(self) -> None:
-        """Give it back. Raises: InputError when that has been done."""
-        self._pool.free(self)
-
-    def __repr__(self) -> str:
-        return f"Allocation({self.nbytes} bytes, handle {self.handle:#x})"
 
 
 class GPUMemoryPool:
@@ -109,7 +76,7 @@ class GPUMemoryPool:
         granule: int = _GRANULE,
         on_pressure: Callable[[int], object] | None = None,
     ) -> None:
-        granule = _check_power(granule, "granule", 16)
+        granule = power_of_two(granule, "granule", 16)
         if isinstance(capacity_bytes, str):
             capacity_bytes = parse_bytes(capacity_bytes, field="capacity_bytes")
         self._backing = make_backing(capacity_bytes, device, buffer)
@@ -169,11 +136,11 @@ class GPUMemoryPool:
         Raises: InputError for no whole number, less than a byte, or an alignment that is no power
             of two.
         """
-        nbytes = _whole(nbytes, "nbytes")
+        nbytes = whole(nbytes, "nbytes")
         if nbytes < 1:
             raise InputError("must be at least 1 byte", field="nbytes", value=nbytes)
         if alignment != 1 or type(alignment) is not int:
-            alignment = _check_power(alignment, "alignment", 1)
+            alignment = power_of_two(alignment, "alignment", 1)
         with self._lock:
             handle = self._allocated(nbytes, alignment)
         return None if handle == NONE else Allocation(self, handle, nbytes)
@@ -184,14 +151,14 @@ class GPUMemoryPool:
         The same as n calls of `allocate`, some fifty times as fast. Raises: InputError, as there;
         then nothing was allocated.
         """
-        asked = np.asarray(sizes)
-        alignment = _check_power(alignment, "alignment", 1)
-        if asked.ndim != 1 or (asked.size and (asked.dtype.kind not in "iu" or asked.min() < 1)):
-            raise InputError("must be one row of whole numbers from 1 on", field="sizes")
+        asked = whole_row(sizes, "sizes")
+        alignment = power_of_two(alignment, "alignment", 1)
+        if asked.size and asked.min() < 1:
+            raise InputError("must be whole numbers from 1 on", field="sizes")
         handles = np.empty(asked.size, np.int64)
         with self._lock:
             # What is larger than the arena can wait for the compiled code to refuse it.
-            asked = np.minimum(asked, self._capacity_bytes + 1).astype(np.int64)
+            asked = np.minimum(asked, self._capacity_bytes + 1)
             start = 0
             while start < asked.size:
                 start = self._allocate_many(asked, alignment, handles, start, self._is_final)
@@ -208,20 +175,18 @@ class GPUMemoryPool:
             raise InputError("belongs to another pool", field="allocation", value=allocation)
         with self._lock:
             if not self._free_one(allocation.handle):
-                raise _freed(allocation)
+                raise no_allocation(allocation)
 
     def free_many(self, handles: ArrayLike) -> None:
         """Give back the allocations of `handles`.
 
         Raises: InputError when one is no allocation, or there twice; then nothing was freed.
         """
-        which = np.ascontiguousarray(handles, np.int64)
-        if which.ndim != 1:
-            raise InputError("must be one row", field="handles", value=which.shape)
+        which = whole_row(handles, "handles")
         with self._lock:
             bad = first_not_live(self._arena, which)
             if bad != NONE:
-                raise _freed(int(which[bad]))
+                raise no_allocation(int(which[bad]))
             self._free_many(which)
 
     def offset_of(self, handle: int) -> int:
@@ -231,11 +196,11 @@ class GPUMemoryPool:
 
     def offsets(self, handles: ArrayLike) -> I64:
         """Return where allocations begin in the buffer. Raises: InputError when one is freed."""
-        which = np.ascontiguousarray(handles, np.int64)
+        which = whole_row(handles, "handles")
         with self._lock:
             bad = first_not_live(self._arena, which)
             if bad != NONE:
-                raise _freed(int(which[bad]))
+                raise no_allocation(int(which[bad]))
             offsets: I64 = self._arena.nodes["offset"][which & 0xFFFFFFFF]
         return offsets
 
@@ -271,25 +236,10 @@ class GPUMemoryPool:
     def statistics(self) -> ArenaStatistics:
         """Return the figures of this moment; O(log n)."""
         with self._lock:
-            info = self._arena.info[0]
-            return ArenaStatistics(
-                capacity_bytes=int(info.capacity),
-                reserved_bytes=int(info.held_bytes),
-                allocated_bytes=int(info.held_bytes - info.shelved_bytes),
-                requested_bytes=int(info.asked_bytes),
-                cached_bytes=int(info.shelved_bytes),
-                free_bytes=int(info.free_bytes),
-                free_ranges=int(info.free_ranges),
-                largest_free_bytes=longest_free(self._arena),
-                live=int(info.live),
-                allocations=int(info.allocations),
-                frees=int(info.frees),
-                failures=int(info.failures),
-                fragmented_failures=int(info.split_failures),
+            return arena_statistics(
+                self._arena,
                 pressure_calls=self._pressure_calls,
                 pressure_rescues=self._pressure_rescues,
-                peak_reserved_bytes=int(info.peak_held_bytes),
-                peak_requested_bytes=int(info.peak_asked_bytes),
             )
 
     def check(self) -> None:
@@ -328,7 +278,7 @@ class GPUMemoryPool:
     def _node(self, handle: int) -> int:
         node = node_of_handle(self._arena, handle)
         if node == NONE:
-            raise _freed(handle)
+            raise no_allocation(handle)
         return node
 
 
@@ -336,28 +286,3 @@ class GPUMemoryPool:
 def _direct_calls() -> tuple[Callable[..., int], Callable[..., bool]]:
     spare = make_arena(base=0, nbytes=4096, granule=16)
     return direct(allocate_one, spare, 1, 1, 1), direct(free_one, spare, NONE)
-
-
-def _whole(value: int, field: str) -> int:
-    try:
-        return index(value)
-    except TypeError as error:
-        raise InputError("must be a whole number", field=field, value=value) from error
-
-
-def _check_power(value: int, field: str, least: int) -> int:
-    value = _whole(value, field)
-    if not least <= value <= _LARGEST_ALIGNMENT or value & (value - 1):
-        raise InputError(
-            f"must be a power of two from {least} to {_LARGEST_ALIGNMENT}", field=field, value=value
-        )
-    return value
-
-
-def _freed(what: object) -> InputError:
-    return InputError(
-        "is no allocation of this pool",
-        field="allocation",
-        value=what,
-        remedy="was it freed before?",
-    )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kvatlas.errors import InputError
+from kvatlas.registry import named
 from kvatlas.workload.generators.agents import AgentsKnobs, agents
 from kvatlas.workload.generators.bursts import BurstsKnobs, bursts
 from kvatlas.workload.generators.conversation import ConversationKnobs, conversation
@@ -93,13 +94,7 @@ def generate(name: str, *, seed: int = 0, **knobs: Any) -> Workload:
     Raises: InputError, one line, for an unknown name or knob (listing the known ones) or a value of
     the wrong type or out of range.
     """
-    generator = GENERATORS.get(name)
-    if generator is None:
-        raise InputError(
-            "unknown built-in workload",
-            value=name,
-            remedy=f"use one of {', '.join(GENERATORS)}",
-        )
+    generator = named(GENERATORS, name, "built-in workload")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError("must be a whole number, 0 or more", field="seed", value=seed)
     chosen = make_knobs(name, generator.knobs, knobs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvatlas.errors import InputError
+from kvatlas.registry import named
 
 __all__ = ["ARRIVAL_UNITS", "OUTPUT_NAMES", "PROMPT_NAMES", "TIME_UNITS", "units_per_s"]
 
@@ -62,11 +62,4 @@ def units_per_s(time_unit: str | None, arrival_name: str) -> float:
     """
     if time_unit is None:
         return TIME_UNITS[ARRIVAL_UNITS[arrival_name]]
-    if time_unit not in TIME_UNITS:
-        raise InputError(
-            "unknown time unit",
-            field="time_unit",
-            value=time_unit,
-            remedy=f"use one of {', '.join(TIME_UNITS)}",
-        )
-    return TIME_UNITS[time_unit]
+    return named(TIME_UNITS, time_unit, "time unit", field="time_unit")

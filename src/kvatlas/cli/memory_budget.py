@@ -1,0 +1,114 @@
+"""`kvatlas replay --memory-budget`: from flags to one budget for the device and the host tier.
+
+Owns: which flags go together, what the first division is. Leaves to others: the divisions
+(`kvatlas.pressure.hybrid`), the pool's layers (`pools`), the tier (`host_tier`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kvatlas.cli.pools import PoolChoice, choose_pool
+from kvatlas.cli.replay_flags import ReplayFlags
+from kvatlas.errors import InputError
+from kvatlas.units import parse_bytes
+
+if TYPE_CHECKING:
+    from kvatlas.pressure.hybrid import MemoryBudget
+
+__all__ = ["choose_budget", "refuse_budget"]
+
+_WITHOUT_BUDGET = {
+    "device_price": 1.0,
+    "budget_interval": 64,
+    "budget_step": 1 / 32,
+    "budget_least_gain": 0.01,
+}
+
+
+def choose_budget(flags: ReplayFlags) -> tuple[MemoryBudget, PoolChoice, ReplayFlags] | None:
+    """Return the budget, the pool as large as it can become, and the flags of a tier as large.
+
+    None without `--memory-budget`. Raises: InputError naming a field.
+    """
+    if flags.memory_budget is None:
+        for name, usual in _WITHOUT_BUDGET.items():
+            if getattr(flags, name) != usual:
+                raise InputError(
+                    "there is no budget that this could be about",
+                    field=name,
+                    value=getattr(flags, name),
+                    remedy="add --memory-budget",
+                )
+        return None
+    from kvatlas.pressure.hybrid import MemoryBudget, Tuning
+
+    for name, none in (("host_memory", None), ("host_blocks", 0)):
+        if getattr(flags, name) != none:
+            raise InputError(
+                "the host tier gets what the budget leaves it",
+                field=name,
+                value=getattr(flags, name),
+                remedy="leave it out; --blocks or --kv-memory says how the device starts",
+            )
+    total = parse_bytes(flags.memory_budget, field="memory_budget")
+    started = flags.blocks is not None or flags.kv_memory is not None
+    pool = choose_pool(flags if started else _as_if_all_were_the_devices(flags, total))
+    block_bytes = int(pool.said.get("bytes_per_block") or 0)
+    if flags.host_block_bytes is not None:
+        block_bytes = parse_bytes(flags.host_block_bytes, field="host_block_bytes")
+    if block_bytes == 0:
+        raise InputError(
+            "how many blocks a budget buys depends on their bytes",
+            field="memory_budget",
+            value=flags.memory_budget,
+            remedy="add --model, or --host-block-bytes such as 2MiB",
+        )
+    tuning = None
+    if flags.budget_interval:
+        tuning = Tuning(
+            interval=flags.budget_interval,
+            step_share=flags.budget_step,
+            least_gain=flags.budget_least_gain,
+        )
+    budget = MemoryBudget(
+        budget_bytes=total,
+        block_bytes=block_bytes,
+        device_price=flags.device_price,
+        device_blocks=pool.num_blocks - 1 if started else None,
+        tuning=tuning,
+    )
+    most = budget.most
+    notes = tuple(note for note in pool.notes if not note.startswith("no --blocks given"))
+    pool = replace(pool, num_blocks=most.device_blocks + 1, notes=notes)
+    pool = replace(pool, said=pool.said | {"blocks_from": "--memory-budget"})
+    return budget, pool, replace(flags, host_blocks=most.host_blocks)
+
+
+def refuse_budget(flags: ReplayFlags, *, recorded: bool) -> None:
+    """Refuse a budget where sizes are recorded, or are to be. Raises: InputError."""
+    if flags.memory_budget is None:
+        return
+    if recorded:
+        raise InputError(
+            "a recording brings sizes of its own",
+            field="--memory-budget",
+            value=flags.memory_budget,
+            remedy="leave it out",
+        )
+    for name in ("events", "html"):
+        if getattr(flags, name) is not None:
+            raise InputError(
+                "a recording cannot say that the pool has changed its size",
+                field=f"--{name}",
+                value=getattr(flags, name),
+                remedy="leave it out, or --memory-budget",
+            )
+
+
+def _as_if_all_were_the_devices(flags: ReplayFlags, total: int) -> ReplayFlags:
+    """Return the flags of a pool that takes the whole budget, for the bytes of a model's block."""
+    if flags.model is None:
+        return flags
+    return replace(flags, kv_memory=str(int(total / flags.device_price)))
