@@ -26,7 +26,7 @@ from vllm.v1.worker.utils import request_memory
 
 from kvatlas.budget import DEVICES, BudgetRequest, Parallel, budget, find_device
 from kvatlas.budget.estimates import capture_sizes, default_batch
-from kvatlas.budget.startup_log import _GIB_LINES
+from kvatlas.budget.log_lines import GIB_LINES
 from kvatlas.budget.waterfall import requested_bytes
 from kvatlas.budget.weights import VOCAB_PADDING
 from kvatlas.model import CATALOGUE, ModelFacts, load_model
@@ -184,7 +184,7 @@ def test_the_lines_of_a_log_are_those_that_vllm_prints() -> None:
         "model weights take",
         "total_gpu_memory",
     }
-    for phrase, _, _ in _GIB_LINES:
+    for phrase, _, _ in GIB_LINES:
         if phrase not in older:
             assert phrase in joined, phrase
     for phrase in (

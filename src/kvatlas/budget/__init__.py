@@ -8,12 +8,13 @@ side.
 from kvatlas.budget.devices import DEVICES, Device, find_device
 from kvatlas.budget.fit import GroupFacts, Pool
 from kvatlas.budget.flags import Flag, command_line, replay_line, vllm_flags
+from kvatlas.budget.log_lines import LogFacts
 from kvatlas.budget.measured import Measured, Row, compare, log_notes, measured, with_measured
 from kvatlas.budget.parameters import weights_of
 from kvatlas.budget.plan import Budget, StageBudget, budget
 from kvatlas.budget.quantization import QUANTIZATIONS, WEIGHT_DTYPES, Quantization
 from kvatlas.budget.request import BudgetRequest
-from kvatlas.budget.startup_log import LogFacts, StartupLog, read_startup_log
+from kvatlas.budget.startup_log import StartupLog, read_startup_log
 from kvatlas.budget.verdict import LengthFit, Verdict, length_fits, verdict
 from kvatlas.budget.waterfall import Buffers, Term, Waterfall
 from kvatlas.budget.weights import Parallel, Weight

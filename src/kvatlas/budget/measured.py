@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kvatlas.budget.log_lines import LogFacts
 from kvatlas.budget.plan import Budget
 from kvatlas.budget.request import BudgetRequest
-from kvatlas.budget.startup_log import LogFacts, StartupLog
+from kvatlas.budget.startup_log import StartupLog
 
 __all__ = ["Measured", "Row", "compare", "log_notes", "measured", "with_measured"]
 

@@ -1,7 +1,7 @@
 """A whole budget: from a request to the waterfall, the pool, and whether it fits.
 
-Owns: which figure goes where, the stage that decides, notes. Leaves to others: each figure, the
-sentence that says what to do (`verdict`), the flags (`flags`).
+Owns: which figure goes where, the stage that decides. Leaves to others: each figure, the sentence
+that says what to do (`verdict`), notes (`notes`), the flags (`flags`).
 """
 
 from __future__ import annotations
@@ -10,36 +10,28 @@ from dataclasses import dataclass
 
 from kvatlas.budget.estimates import (
     Shapes,
-    activation_bytes,
     capture_sizes,
     default_batch,
-    graph_bytes,
-    outside_bytes,
     shapes_of,
     start_bytes,
 )
 from kvatlas.budget.fit import GroupFacts, Pool, group_facts, stage_block_bytes
+from kvatlas.budget.notes import model_notes, start_notes
 from kvatlas.budget.parameters import num_layers, weights_of
 from kvatlas.budget.quantization import WEIGHT_DTYPES, Quantization, quantization_of
 from kvatlas.budget.ranks import Stage, stages_of
 from kvatlas.budget.request import BudgetRequest
-from kvatlas.budget.waterfall import Basis, Term, Waterfall, requested_bytes
+from kvatlas.budget.terms import budget_terms
+from kvatlas.budget.waterfall import Basis, Waterfall, requested_bytes
 from kvatlas.budget.weights import Weight
 from kvatlas.engine.layers import LayerGroup, group_layers, padding_bytes_per_block
 from kvatlas.errors import InputError
 from kvatlas.model import ModelFacts, attention_block_size, bytes_per_token, kv_layers, load_config
-from kvatlas.model.config_json import Config
 from kvatlas.model.layout import facts_from_config
-from kvatlas.units import format_bytes
 
 __all__ = ["Budget", "StageBudget", "budget"]
 
 _MLA_BLOCK_TOKENS = 64
-_GIVEN_BY = {
-    "activation_bytes": "--activation-memory",
-    "graph_bytes": "--cuda-graph-memory",
-    "outside_bytes": "--non-torch-memory",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +166,8 @@ def budget(request: BudgetRequest) -> Budget:
         max_num_batched_tokens=tokens,
         capture_sizes=tuple(sizes),
         notes=(
-            *_notes(request, config, facts, quantization, asked_block, block_size),
-            *_start_notes(found[0].waterfall),
+            *model_notes(request, config, facts, quantization, asked_block, block_size),
+            *start_notes(found[0].waterfall),
         ),
     )
 
@@ -190,7 +182,7 @@ def _stage(
 ) -> StageBudget:
     first, end = stage.layers
     block = stage_block_bytes(groups, first, end)
-    terms = tuple(_terms(request, stage, shapes, sizes, batch))
+    terms = tuple(budget_terms(request, stage, shapes, sizes, batch))
     total = request.device.total_bytes
     requested = requested_bytes(total, request.gpu_memory_utilization)
     basis: Basis = "estimated"
@@ -211,71 +203,6 @@ def _stage(
     return StageBudget(
         stage=stage, waterfall=waterfall, block_bytes=max(1, block), num_blocks=num_blocks
     )
-
-
-def _terms(
-    request: BudgetRequest,
-    stage: Stage,
-    shapes: Shapes,
-    sizes: list[int],
-    batch: tuple[int, int],
-) -> list[Term]:
-    tokens, sequences = batch
-    tp = request.parallel.tp
-    terms = [
-        Term(name=f"weights: {part}", size_bytes=size, basis="exact", how="shapes and dtype")
-        for part, size in stage.part_bytes.items()
-    ]
-    if stage.absorbed_bytes:
-        how = "16-bit copies of MLA's quantized expansion (process_weights_after_loading)"
-        terms.append(
-            Term(
-                name="weights: absorbed MLA",
-                size_bytes=stage.absorbed_bytes,
-                basis="exact",
-                how=how,
-            )
-        )
-    more = (request.loaded_bytes or 0) - stage.weight_bytes
-    if more > 0:
-        terms.append(
-            Term(
-                name="weights: beyond that",
-                size_bytes=more,
-                basis="measured" if "loaded_bytes" in request.from_log else "given",
-                how="what loading took more than shapes say: padding, scales, allocator",
-            )
-        )
-    peak = activation_bytes(
-        shapes, tokens, sequences, tp, runner=request.runner, last_stage=stage.last
-    )
-    how = (
-        f"profile run of {tokens:,} tokens, logits of {min(tokens, sequences):,} requests "
-        f"({request.runner})"
-    )
-    terms.append(_or_given(request, "activations", "activation_bytes", peak, how))
-    if request.enforce_eager:
-        terms.append(Term(name="CUDA graphs", size_bytes=0, basis="exact", how="--enforce-eager"))
-    else:
-        graphs = graph_bytes(sizes, sequences, shapes, stage.layers[1] - stage.layers[0], tp)
-        how = (
-            f"{len(sizes)} batch sizes, 0.25 MiB per size and layer in pieces, 1 MiB per whole "
-            "graph"
-        )
-        terms.append(_or_given(request, "CUDA graphs", "graph_bytes", graphs, how))
-    how = "workspaces and library handles: public logs say 0.07 to 0.6 GiB"
-    outside = outside_bytes(request.parallel)
-    terms.append(_or_given(request, "outside PyTorch", "outside_bytes", outside, how))
-    return terms
-
-
-def _or_given(request: BudgetRequest, name: str, field: str, estimate: int, how: str) -> Term:
-    given = getattr(request, field)
-    if given is None:
-        return Term(name=name, size_bytes=estimate, basis="estimated", how=how)
-    if field in request.from_log:
-        return Term(name=name, size_bytes=given, basis="measured", how="the log")
-    return Term(name=name, size_bytes=given, basis="given", how=_GIVEN_BY[field])
 
 
 def _batch(request: BudgetRequest) -> tuple[int, int]:
@@ -331,59 +258,3 @@ def _kinds(facts: ModelFacts, groups: tuple[LayerGroup, ...]) -> list[str]:
     return [
         ", ".join(dict.fromkeys(kind_of[name] for name in group.layer_names)) for group in groups
     ]
-
-
-def _start_notes(waterfall: Waterfall) -> list[str]:
-    free, wanted = waterfall.free_at_start_bytes, waterfall.requested_bytes
-    if free >= wanted or waterfall.kv_basis == "given":
-        return []
-    return [
-        f"vLLM refuses to start where less than {format_bytes(wanted)} are free; about "
-        f"{format_bytes(free)} may be, beside the CUDA context: use a smaller "
-        "--gpu-memory-utilization if it does"
-    ]
-
-
-def _notes(
-    request: BudgetRequest,
-    config: Config,
-    facts: ModelFacts,
-    quantization: Quantization,
-    asked_block: int,
-    block_size: int,
-) -> list[str]:
-    notes = []
-    if not request.device.reported:
-        notes.append(
-            f"{request.device.title}: {request.device.source}; what a driver offers is some "
-            "percent less than a nominal size"
-        )
-    if block_size != asked_block:
-        notes.append(
-            f"block size {asked_block} became {block_size}: in a hybrid model an attention page "
-            "must hold a recurrent state"
-        )
-    if "mla" in facts.kinds and request.block_size is None:
-        notes.append(
-            "vLLM's MLA kernels may require blocks of 32, 64 or 128 tokens, depending on the GPU"
-        )
-    if config.whole is not config.values or config.whole.get("vision_config"):
-        notes.append(
-            "a multimodal model: its vision tower and what profiling it takes are not counted; "
-            "start vLLM with --language-model-only, or leave room"
-        )
-    if config.values.get("num_nextn_predict_layers"):
-        notes.append("layers for multi-token prediction are not counted: vLLM loads them on demand")
-    if quantization.note:
-        notes.append(quantization.note)
-    if quantization.name == "mxfp4":
-        notes.append(
-            "vLLM's MXFP4 kernels pad the experts' matrices: the weights are some 6% larger on one "
-            "H100, up to a third with eight ranks"
-        )
-    if request.parallel.dp > 1:
-        notes.append(
-            f"each of {request.parallel.dp} data-parallel ranks has a KV cache and requests of "
-            "its own; the figures are those of one"
-        )
-    return notes
