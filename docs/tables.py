@@ -134,6 +134,23 @@ def models() -> str:
     return "\n".join(_table(("Model", "Kinds of layers"), rows))
 
 
+def devices() -> str:
+    """Return the devices that are known by name."""
+    from kvatlas.budget import DEVICES
+    from kvatlas.units import format_bytes
+
+    rows = (
+        (
+            f"`{device.name}`",
+            device.title,
+            format_bytes(device.total_bytes),
+            device.source if device.reported else "nominal: no public output was found",
+        )
+        for device in DEVICES.values()
+    )
+    return "\n".join(_table(("Name", "Device", "Total", "Where that is from"), rows))
+
+
 def versions() -> str:
     """Return the engine versions whose rules are known."""
     from kvatlas.engine.nano import NANO_VERSIONS
@@ -300,6 +317,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
 
 
 TABLES: dict[str, Callable[..., str]] = {
+    "devices": devices,
     "event-causes": event_causes,
     "event-columns": event_columns,
     "event-groups": event_groups,

@@ -15,6 +15,7 @@ import pytest
 import kvatlas
 
 PACKAGES = (
+    "kvatlas.budget",
     "kvatlas.defrag",
     "kvatlas.engine",
     "kvatlas.engine.nano",

@@ -11,6 +11,7 @@ import typer
 
 from kvatlas.cli import (
     bench,
+    budget,
     curve,
     diff,
     map,
@@ -47,6 +48,7 @@ for _name, _verb, _short_help in (
     ("diff", diff.diff, "Compare two recorded runs."),
     ("curve", curve.curve, "Say how much KV memory a trace needs."),
     ("policies", policies.policies, "Compare eviction policies on a trace."),
+    ("budget", budget.budget, "Say where a server's memory goes, before it starts."),
 ):
     app.command(_name, cls=GroupedCommand, short_help=_short_help)(_verb)
 app.add_typer(bench.app, name="bench")

@@ -7,7 +7,7 @@ page, and `pool_from_memory` says how many blocks a memory size holds.
 from kvatlas.model.catalogue import CATALOGUE, catalogue_names
 from kvatlas.model.facts import LayerFacts, LayerKind, ModelFacts, RecurrentState
 from kvatlas.model.pages import KV_DTYPES, attention_block_size, bytes_per_token, kv_layers
-from kvatlas.model.plan import PoolPlan, load_model, pool_from_memory
+from kvatlas.model.plan import PoolPlan, load_config, load_model, pool_from_memory
 
 __all__ = [
     "CATALOGUE",
@@ -21,6 +21,7 @@ __all__ = [
     "bytes_per_token",
     "catalogue_names",
     "kv_layers",
+    "load_config",
     "load_model",
     "pool_from_memory",
 ]

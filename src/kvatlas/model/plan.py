@@ -19,14 +19,14 @@ from kvatlas.engine.layers import (
 )
 from kvatlas.engine.specs import KVCacheSpec
 from kvatlas.errors import InputError
-from kvatlas.model.catalogue import catalogue_names, from_catalogue
-from kvatlas.model.config_json import read_config
+from kvatlas.model.catalogue import catalogue_config, catalogue_names
+from kvatlas.model.config_json import Config, read_config
 from kvatlas.model.facts import ModelFacts
 from kvatlas.model.layout import facts_from_config
 from kvatlas.model.pages import attention_block_size, bytes_per_token, kv_layers
 from kvatlas.units import format_bytes, parse_bytes
 
-__all__ = ["PoolPlan", "load_model", "pool_from_memory"]
+__all__ = ["PoolPlan", "load_config", "load_model", "pool_from_memory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +58,21 @@ def load_model(model: str | os.PathLike[str]) -> ModelFacts:
     Raises:
         InputError: none of these, or a config whose layout cannot be known.
     """
+    name, config = load_config(model)
+    return facts_from_config(config, name, source=config.file or "")
+
+
+def load_config(model: str | os.PathLike[str]) -> tuple[str, Config]:
+    """Return a model's name and its config, from a file, a directory or the catalogue.
+
+    Raises:
+        InputError: none of these, or not a config.
+    """
     path = Path(model)
     if not _holds_config(path):
-        facts = from_catalogue(os.fspath(model))
-        if facts is not None:
-            return facts
+        found = catalogue_config(os.fspath(model))
+        if found is not None:
+            return found
         if path.suffix != ".json":
             raise InputError(
                 "no such model config",
@@ -71,8 +81,7 @@ def load_model(model: str | os.PathLike[str]) -> ModelFacts:
                 remedy=f"give the path of a config.json or one of {', '.join(catalogue_names())}",
             )
     config = read_config(path)
-    name = path.resolve().parent.name if path.name == "config.json" else path.stem
-    return facts_from_config(config, name, source=config.file or "")
+    return path.resolve().parent.name if path.name == "config.json" else path.stem, config
 
 
 def _holds_config(path: Path) -> bool:

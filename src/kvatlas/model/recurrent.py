@@ -12,7 +12,7 @@ from __future__ import annotations
 from kvatlas.model.config_json import Config
 from kvatlas.model.facts import LayerKind, RecurrentState
 
-__all__ = ["nemotron_kinds", "recurrent_state"]
+__all__ = ["nemotron_kinds", "nemotron_pattern", "recurrent_state"]
 
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
 _NEMOTRON_LETTERS: dict[str, LayerKind | None] = {
@@ -32,7 +32,16 @@ _NEMOTRON_NAMES = {
 
 
 def nemotron_kinds(config: Config) -> list[LayerKind | None]:
-    """Return what each Nemotron-H layer keeps, from its list of names or its pattern of letters."""
+    """Return what each Nemotron-H layer keeps."""
+    return [_NEMOTRON_LETTERS[letter] for letter in nemotron_pattern(config)]
+
+
+def nemotron_pattern(config: Config) -> str:
+    """Return a letter per Nemotron-H layer: M (Mamba), * (attention), - (MLP), E (experts).
+
+    Raises:
+        InputError: a config whose list of names or pattern of letters says something else.
+    """
     names = config.names("layers_block_type") or config.names("layer_types")
     if names is not None:
         pattern = "".join(_NEMOTRON_NAMES.get(name, "?") for name in names)
@@ -44,7 +53,7 @@ def nemotron_kinds(config: Config) -> list[LayerKind | None]:
             field="hybrid_override_pattern",
             value=pattern,
         )
-    return [_NEMOTRON_LETTERS[letter] for letter in pattern]
+    return pattern
 
 
 def recurrent_state(config: Config, attention: str) -> RecurrentState:
@@ -104,7 +113,7 @@ def recurrent_state(config: Config, attention: str) -> RecurrentState:
 def _state_dtype_bytes(config: Config, field: str | None, missing: str = "auto") -> int:
     """Return the bytes per element of the state; `auto` is the model's 16 bits."""
     name = (config.values.get(field) if field else None) or missing
-    if name not in _DTYPE_BYTES:
+    if not isinstance(name, str) or name not in _DTYPE_BYTES:
         raise config.error(
             "unknown dtype", field=field, value=name, remedy=f"known: {', '.join(_DTYPE_BYTES)}"
         )

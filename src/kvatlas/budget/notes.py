@@ -1,0 +1,73 @@
+"""What a reader of a budget must know beside its figures.
+
+Owns: the sentences. Leaves to others: every figure.
+"""
+
+from __future__ import annotations
+
+from kvatlas.budget.quantization import Quantization
+from kvatlas.budget.request import BudgetRequest
+from kvatlas.budget.waterfall import Waterfall
+from kvatlas.model import ModelFacts
+from kvatlas.model.config_json import Config
+from kvatlas.units import format_bytes
+
+__all__ = ["model_notes", "start_notes"]
+
+
+def start_notes(waterfall: Waterfall) -> list[str]:
+    """Return what to know where vLLM may find too little free memory to start."""
+    free, wanted = waterfall.free_at_start_bytes, waterfall.requested_bytes
+    if free >= wanted or waterfall.kv_basis == "given":
+        return []
+    return [
+        f"vLLM refuses to start where less than {format_bytes(wanted)} are free; about "
+        f"{format_bytes(free)} may be, beside the CUDA context: use a smaller "
+        "--gpu-memory-utilization if it does"
+    ]
+
+
+def model_notes(
+    request: BudgetRequest,
+    config: Config,
+    facts: ModelFacts,
+    quantization: Quantization,
+    asked_block: int,
+    block_size: int,
+) -> list[str]:
+    """Return what the figures leave out, and what they changed on their way."""
+    notes = []
+    if not request.device.reported:
+        notes.append(
+            f"{request.device.title}: {request.device.source}; what a driver offers is some "
+            "percent less than a nominal size"
+        )
+    if block_size != asked_block:
+        notes.append(
+            f"block size {asked_block} became {block_size}: in a hybrid model an attention page "
+            "must hold a recurrent state"
+        )
+    if "mla" in facts.kinds and request.block_size is None:
+        notes.append(
+            "vLLM's MLA kernels may require blocks of 32, 64 or 128 tokens, depending on the GPU"
+        )
+    if config.whole is not config.values or config.whole.get("vision_config"):
+        notes.append(
+            "a multimodal model: its vision tower and what profiling it takes are not counted; "
+            "start vLLM with --language-model-only, or leave room"
+        )
+    if config.values.get("num_nextn_predict_layers"):
+        notes.append("layers for multi-token prediction are not counted: vLLM loads them on demand")
+    if quantization.note:
+        notes.append(quantization.note)
+    if quantization.name == "mxfp4":
+        notes.append(
+            "vLLM's MXFP4 kernels pad the experts' matrices: the weights are some 6% larger on one "
+            "H100, up to a third with eight ranks"
+        )
+    if request.parallel.dp > 1:
+        notes.append(
+            f"each of {request.parallel.dp} data-parallel ranks has a KV cache and requests of "
+            "its own; the figures are those of one"
+        )
+    return notes
