@@ -146,8 +146,8 @@ def expand(twin: Twin, shelf: int, size: int, base: int) -> int:
 def map_at(twin: Twin, pair: int, address: int, length: int) -> int:
     """Map what a recording maps; the free block that it is part of, NONE if it cannot be.
 
-    `pair`: the small shelf of its pool and stream. An address in no segment begins a new one; small
-    requests map a page of 2 MiB at a time.
+    `pair`: the small shelf of its pool and stream. Pages are mapped where a piece without memory
+    begins; anywhere else, a new segment does. Small requests map a page of 2 MiB at a time.
     """
     for shelf in range(pair, pair + 2):
         node = int(twin.shelves[shelf].unmapped)
@@ -160,10 +160,6 @@ def map_at(twin: Twin, pair: int, address: int, length: int) -> int:
                 return node
             node = int(one.right)
     shelf = pair if length == SMALL_SEGMENT else pair + 1
-    for number in range(twin.totals[0].num_spaces):
-        space = twin.spaces[number]
-        if space.live != 0 and space.origin <= address < space.origin + space.length:
-            return NONE
     node = new_space(twin, shelf, address)
     if node == NONE or length > twin.nodes[node].length or not _map(twin, node, length):
         return NONE

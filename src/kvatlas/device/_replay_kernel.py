@@ -6,7 +6,7 @@ operations (`operations`), more nodes (`build`).
 
 from __future__ import annotations
 
-from kvatlas.device._expandable_kernel import map_at, unmap_free
+from kvatlas.device._expandable_kernel import expand, map_at, unmap_free
 from kvatlas.device._free_kernel import (
     complete_free,
     first_from,
@@ -169,6 +169,24 @@ def _take_waiting(waiting: I64, course: Records, length: int) -> int:
 
 
 @kernel
+def _fresh_segment(twin: Twin, operations: Operations, at: int, shelf: int, length: int) -> int:
+    """Return the whole free segment at the recorded address, off its shelf; NONE without.
+
+    For the first allocation: a trace may begin just behind the segment that it is for, which only
+    that request may take.
+    """
+    address = int(operations.address[at])
+    node = first_from(twin, shelf, length, address)
+    if node == NONE:
+        return NONE
+    one = twin.nodes[node]
+    if one.offset != address or one.length != length or one.space != NONE:
+        return NONE
+    unshelve(twin, node)
+    return node
+
+
+@kernel
 def _allocate_as_recorded(
     twin: Twin,
     operations: Operations,
@@ -202,13 +220,21 @@ def _allocate_as_recorded(
                     _differs(course, at)
                     shelve(twin, node)
                 node = add_segment(twin, shelf, segment_size(twin, size), address)
+        if node == NONE and now.begun == 0:
+            node = _fresh_segment(twin, operations, at, shelf, segment_size(twin, size))
+        if node == NONE and twin.rules[0].expandable != 0:
+            # A block that the search must not take may still be where a segment would grow.
+            before = int(twin.totals[0].reserved)
+            node = expand(twin, shelf, size, int(twin.totals[0].next_address))
+            if int(twin.totals[0].reserved) != before:
+                _differs(course, at)
         if node == NONE:
             _differs(course, at)
-            node = add_segment(
-                twin, shelf, segment_size(twin, size), int(twin.totals[0].next_address)
-            )
+            beyond = int(twin.totals[0].next_address)
+            node = add_segment(twin, shelf, segment_size(twin, size), beyond)
     now.mapped = NONE
     now.released = 0
+    now.begun = 1
     node = place(twin, node, size, asked, int(operations.subject[at]))
     if twin.nodes[node].offset == operations.address[at]:
         now.addresses += 1

@@ -108,6 +108,7 @@ COURSE = record_dtype(
     mapped="i8",  # the block that grew since the last allocation, NONE without
     released="i8",  # 1: memory was given back since the last allocation
     waiting="i8",  # recorded segments that no allocation has taken yet
+    begun="i8",  # 1: something was allocated
 )
 
 

@@ -174,8 +174,13 @@ def _pieces(start: StartState, settings: AllocatorSettings, space_length: int) -
             open_shelf = NONE
         if start.expandable[at] and begins:
             page = SMALL_SEGMENT if start.small[at] else settings.large_segment_bytes
-            wide = -(-max(space_length, end - begin) // page) * page
-            open_shelf, open_until = shelf, begin + wide
+            floor = int(start.floor[at])
+            wide = -(-max(space_length, end - floor) // page) * page
+            open_shelf, open_until = shelf, floor + wide
+            if floor < begin:
+                room = begin - floor
+                rows.append((floor, room, 0, UNMAPPED, shelf, NONE, 1, page, wide))
+                begins = 0
         cursor = begin
         for block in range(first[at], first[at + 1]):
             address = int(start.block_address[block])

@@ -1,7 +1,7 @@
 """From a trace to operations: which free belongs to which allocation, on which pool and stream.
 
-Owns: the links, the numbering of pools and streams, and which recorded releases were asked for.
-Leaves to others: what was there when the trace began (`start`), running it (`_replay_kernel`).
+Owns: the links, and the numbering of pools and streams. Leaves to others: what was there when the
+trace began (`start`), why memory went back (`releases`), running it (`_replay_kernel`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from kvatlas.device._twin_state_kernel import (
     ALLOCATE,
     COMPLETE_FREE,
-    EMPTY_CACHE,
     GET_SEGMENT,
     GIVE_SEGMENT,
     MAP,
@@ -25,6 +24,7 @@ from kvatlas.device._twin_state_kernel import (
     Operations,
 )
 from kvatlas.device.columns import ACTIONS
+from kvatlas.device.releases import own_course
 from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
 from kvatlas.errors import InputError
 
@@ -78,8 +78,8 @@ class Links:
 
     Attributes:
         recorded: (events,); allocations are numbered from `num_old` on in their order.
-        free: the same for a run under the twin's own rules: of the releases only those that the
-            program asked for are in it, as EMPTY_CACHE.
+        own: the same for a run under the twin's own rules; own_event: (events,) which event each is
+            (`releases`).
         old_address, old_asked, old_pending, old_end: (num_old,) blocks that the trace frees but
             does not allocate: their address, what was asked for, whether only another stream still
             used them, and the event after which their bytes are free (the trace's length: never).
@@ -87,7 +87,8 @@ class Links:
     """
 
     recorded: Operations
-    free: Operations
+    own: Operations
+    own_event: I64
     old_address: I64
     old_asked: I64
     old_pending: NDArray[np.bool_]
@@ -179,9 +180,17 @@ def link(snapshot: DeviceSnapshot, trace: DeviceTrace, places: Places) -> Links:
         (2 * places.of_event).astype(np.int32),
         trace.address,
     )
+    own_codes, own_order = own_course(snapshot, trace, codes)
     return Links(
         operations,
-        operations._replace(code=_with_empty_cache(snapshot, trace, codes)),
+        Operations(
+            own_codes[own_order],
+            operations.subject[own_order],
+            operations.nbytes[own_order],
+            operations.shelf[own_order],
+            operations.address[own_order],
+        ),
+        own_order,
         trace.address[events],
         trace.nbytes[events],
         action[events] == FREE_COMPLETED,
@@ -198,49 +207,3 @@ def _completed_at(numbers: I64, action: NDArray[np.uint8], events: I64, num_old:
     never = action[done] != FREE_COMPLETED
     done[never] = action.size
     return done
-
-
-def _with_empty_cache(
-    snapshot: DeviceSnapshot, trace: DeviceTrace, codes: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """Return the codes with one EMPTY_CACHE at the end of every release that was asked for.
-
-    Segments go back when memory runs out, by garbage collection, or because the program called
-    `torch.cuda.empty_cache()`. The first two end in a new segment or a failure. So a series of
-    releases that does not, or whose stack names `empty_cache`, was asked for; another run of the
-    twin must ask, too. GIVE_SEGMENT and UNMAP mean nothing to such a run: the code takes the place
-    of the last one.
-    """
-    gives = (trace.action == SEGMENT_FREE) | (trace.action == SEGMENT_UNMAP)
-    if not gives.any():
-        return codes
-    codes = codes.copy()
-    asking = _asking_stacks(snapshot)
-    # Frees that complete while the device is waited for lie between the releases.
-    for at in np.flatnonzero(gives).tolist():
-        following = at + 1
-        while following < codes.size and trace.action[following] == FREE_COMPLETED:
-            following += 1
-        if following < codes.size and gives[following]:
-            continue
-        takes = following < codes.size and trace.action[following] in (
-            SEGMENT_ALLOC,
-            SEGMENT_MAP,
-            OOM,
-        )
-        if not takes or asking[trace.stack[at]]:
-            codes[at] = EMPTY_CACHE
-    return codes
-
-
-def _asking_stacks(snapshot: DeviceSnapshot) -> NDArray[np.bool_]:
-    """Return for every stack whether the program asked on it for the cache to be emptied."""
-    stacks = snapshot.stacks
-    asks = np.array(
-        ["empty_cache" in text or "emptyCache" in text for text in stacks.texts], np.bool_
-    )
-    found = np.zeros(len(stacks), np.bool_)
-    if stacks.frames.size:
-        hits = np.flatnonzero(asks[stacks.name[stacks.frames]])
-        found[np.searchsorted(stacks.ends, hits, "right") - 1] = True
-    return found

@@ -39,11 +39,13 @@ from kvatlas.device.settings import AllocatorSettings
 from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
 from kvatlas.errors import InputError
 
-__all__ = ["StartState", "state_at_start"]
+__all__ = ["StartState", "empty_state", "state_at_start"]
 
 I64 = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 _INACTIVE, _WAITING = 0, 2
+_NEAR = 1 << 40
+"""No expandable segment has so many addresses."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,7 @@ class StartState:
     Attributes:
         address, nbytes, pair, small, expandable: (segments,); of an expandable one, a run of mapped
             pages.
+        floor: (segments,) where its address space begins, as far as the trace shows.
         block_address, block_nbytes, block_asked, block_pending, block_subject: (blocks,); the
             number of the allocation that holds each.
         unseen_tails: blocks whose tail could not be seen.
@@ -63,12 +66,21 @@ class StartState:
     pair: I64
     small: Flags
     expandable: Flags
+    floor: I64
     block_address: I64
     block_nbytes: I64
     block_asked: I64
     block_pending: Flags
     block_subject: I64
     unseen_tails: int
+
+
+def empty_state() -> StartState:
+    """Return the state of an allocator that nobody has called yet."""
+    none, flags = np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    return StartState(
+        none, none, none, flags, flags, none, none, none, none, flags, none, unseen_tails=0
+    )
 
 
 def state_at_start(
@@ -99,6 +111,8 @@ def state_at_start(
         _contradiction("a block lies in no segment when the trace begins")
     unknown = length < 0
     length = np.where(unknown, round_sizes(asked, snapshot.settings), length)
+    # A run of pages with a small block in it is a small one.
+    small[home[expandable[home] & (length <= MIB)]] = True
     barrier = (address + nbytes)[home]
     same = home[1:] == home[:-1]
     barrier[:-1][same] = start[1:][same]
@@ -114,6 +128,7 @@ def state_at_start(
         pair,
         small,
         expandable,
+        _floors(trace, places, snapshot.settings, address, pair, small, expandable),
         start,
         length + tail,
         asked,
@@ -177,6 +192,7 @@ def _mapped_ranges(
         int(last.address[at]): (int(last.nbytes[at]), int(pair), int(not last.large[at]))
         for at, pair in zip(mine, pairs, strict=True)
     }
+    large_page = snapshot.settings.large_segment_bytes
     touched = np.flatnonzero((trace.action == SEGMENT_MAP) | (trace.action == SEGMENT_UNMAP))
     for at in touched[::-1].tolist():
         start, nbytes = int(trace.address[at]), int(trace.nbytes[at])
@@ -191,7 +207,8 @@ def _mapped_ranges(
             if start + nbytes < home + whole:
                 runs[start + nbytes] = (home + whole - start - nbytes, pair, small)
         else:
-            pair, small = int(places.of_event[at]), int(nbytes == SMALL_SEGMENT)
+            # Several pages may go at once: pages of the large pool, if the bytes divide so.
+            pair, small = int(places.of_event[at]), int(nbytes % large_page != 0)
             before = next((run for run in runs if run + runs[run][0] == start), None)
             if before is not None:
                 nbytes, start = nbytes + runs[before][0], before
@@ -201,6 +218,27 @@ def _mapped_ranges(
                 nbytes += more
             runs[start] = (nbytes, pair, small)
     return [(start, *rest) for start, rest in runs.items()]
+
+
+def _floors(
+    trace: DeviceTrace,
+    places: Places,
+    settings: AllocatorSettings,
+    address: I64,
+    pair: I64,
+    small: Flags,
+    expandable: Flags,
+) -> I64:
+    """Return where address spaces begin: pages before the first run may be mapped later."""
+    floor = address.copy()
+    maps = np.flatnonzero(trace.action == SEGMENT_MAP)
+    large = trace.nbytes[maps] % settings.large_segment_bytes == 0
+    shelves = 2 * places.of_event[maps] + large
+    for at in np.flatnonzero(expandable).tolist():
+        below = trace.address[maps][shelves == 2 * pair[at] + (not small[at])]
+        below = below[(below < address[at]) & (below > address[at] - _NEAR)]
+        floor[at] = below.min(initial=address[at])
+    return floor
 
 
 def _blocks(

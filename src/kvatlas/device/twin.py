@@ -6,7 +6,7 @@ rules (the kernels), reading (`reading`), what was there at the beginning (`star
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from kvatlas.device.endings import Ending, compare_ending
 from kvatlas.device.operations import Links, Places, link, places_of
 from kvatlas.device.settings import AllocatorSettings
 from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
-from kvatlas.device.start import StartState, state_at_start
+from kvatlas.device.start import StartState, empty_state, state_at_start
 from kvatlas.device.unverified import of_recording, of_run
 from kvatlas.errors import InputError
 from kvatlas.records import Records, records
@@ -94,7 +94,7 @@ class RecordedReplay:
     blocks_equal: int
     unseen_tails: int
     unverified: tuple[str, ...]
-    timeline: Timeline
+    timeline: Timeline = field(repr=False)
 
     @property
     def identical(self) -> bool:
@@ -150,7 +150,7 @@ class WhatIf:
     releases: int
     collected: int
     unverified: tuple[str, ...]
-    timeline: Timeline | None
+    timeline: Timeline | None = field(repr=False)
 
     @property
     def oom(self) -> bool:
@@ -254,7 +254,7 @@ class DeviceTwin:
         limits = Limits() if limits is None else limits
         if start is None:
             start = "recorded" if settings == self.settings else "rebuilt"
-        operations, lead, fits = self._links.free, 0, True
+        operations, lead, fits = self._links.own, 0, True
         if start == "recorded":
             twin, node_of = self._at_start(settings, limits)
             fits = make_room(twin)
@@ -279,7 +279,7 @@ class DeviceTwin:
             settings=settings,
             limits=limits,
             start=start,
-            ran_out_at=None if ran_out == NONE else max(-1, ran_out - lead),
+            ran_out_at=self._event_of(ran_out, lead),
             refused_bytes=None if ran_out == NONE else int(now.refused),
             recorded_failures_survived=int(now.survived),
             peak_reserved_bytes=int(totals.peak_reserved),
@@ -324,6 +324,12 @@ class DeviceTwin:
                 high = middle
         return high * _STEP
 
+    def _event_of(self, operation: int, lead: int) -> int | None:
+        """Return the event of an operation, -1 for one before the trace, None for none."""
+        if operation == NONE:
+            return None
+        return int(self._links.own_event[operation - lead]) if operation >= lead else -1
+
     def _highest_address(self) -> int:
         trace, segments = self.trace, self.snapshot.segments
         ends = [0, *(segments.address + segments.nbytes).tolist()]
@@ -344,22 +350,8 @@ class DeviceTwin:
         )
 
     def _empty(self, settings: AllocatorSettings, limits: Limits) -> tuple[Twin, Any]:
-        nothing = np.zeros(0, np.int64)
-        flags = np.zeros(0, np.bool_)
         return make_twin(
-            StartState(
-                nothing,
-                nothing,
-                nothing,
-                flags,
-                flags,
-                nothing,
-                nothing,
-                nothing,
-                flags,
-                nothing,
-                0,
-            ),
+            empty_state(),
             self._places.pools,
             self._places.streams,
             settings,
