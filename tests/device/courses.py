@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from naive_allocator import MIB, NaiveAllocator, OutOfMemory, Piece
@@ -45,7 +45,6 @@ class Course:
     naive: NaiveAllocator
     limits: Limits
     failed: bool = False
-    sums: list[tuple[int, int, int, int]] = field(default_factory=list)
     emptied: bool = False
     peak_reserved: int = 0
 
@@ -113,18 +112,10 @@ def run_course(
                 break
             finally:
                 course.peak_reserved = max(course.peak_reserved, naive.reserved)
-        course.sums.append(
-            (
-                naive.reserved,
-                naive.sizes("held"),
-                naive.sizes("held", "pending"),
-                naive.releasable,
-            )
-        )
     return course
 
 
-def random_course(seed: int, steps: int = 60) -> Course:
+def random_course(seed: int, steps: int = 50) -> Course:
     """Draw everything from a seed."""
     rng = np.random.default_rng(seed)
     settings = random_settings(rng)

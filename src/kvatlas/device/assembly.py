@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kvatlas.device.columns import Columns
+from kvatlas.device.columns import ACTIONS, Columns
 from kvatlas.device.pickle_values import EVENT, NOTE, SEGMENT, OpenDict, OpenList, StackToken
 from kvatlas.device.settings import AllocatorSettings
 from kvatlas.device.snapshot import (
@@ -29,7 +29,13 @@ __all__ = ["assemble"]
 I64 = NDArray[np.int64]
 _INACTIVE, _ALLOCATED = 0, 1
 _HIGHEST = 2**62
-"""No address or size of a device is near it; so sums do not overflow."""
+"""No address is near it, so that addresses of ends do not overflow."""
+_LARGEST_BYTES = 2**50
+_GRANULE = 512
+"""What every block's size is a multiple of."""
+_SEGMENT_ALLOC, _SEGMENT_UNMAP, _OOM = (
+    ACTIONS.index(name) for name in ("segment_alloc", "segment_unmap", "oom")
+)
 
 
 def assemble(root: Any, columns: Columns) -> DeviceSnapshot:
@@ -103,10 +109,9 @@ def _segments(columns: Columns) -> tuple[AllocatorSegments, AllocatorBlocks]:
     pieces = {name: column[rows] for name, column in pieces.items()}
     if order.size and (counts < 1).any():
         raise InputError("a segment without blocks", field="blocks")
-    for name, column in (("total_size", table["total_size"]), ("address", table["address"])):
-        _refuse_where(column > _HIGHEST, column, "larger than any device", name)
-    _refuse_where(pieces["size"] < 1, pieces["size"], "a block of no bytes", "size")
-    _refuse_where(pieces["size"] > _HIGHEST, pieces["size"], "larger than any device", "size")
+    _check_sizes(table["total_size"], "total_size")
+    _check_sizes(pieces["size"], "size")
+    _check_addresses(table["address"], "address")
     starts = _check_tiling(table, pieces, first)
     _check_sums(table, pieces, first)
     ends = table["address"] + table["total_size"]
@@ -134,6 +139,17 @@ def _segments(columns: Columns) -> tuple[AllocatorSegments, AllocatorBlocks]:
         pieces["stack"],
     )
     return segments, blocks
+
+
+def _check_sizes(sizes: I64, field: str) -> None:
+    _refuse_where(sizes < 1, sizes, "a block or segment of no bytes", field)
+    _refuse_where(sizes > _LARGEST_BYTES, sizes, "larger than any device", field)
+    _refuse_where(sizes % _GRANULE != 0, sizes, "not a multiple of 512 bytes", field)
+
+
+def _check_addresses(addresses: I64, field: str) -> None:
+    _refuse_where(addresses > _HIGHEST, addresses, "beyond any address", field)
+    _refuse_where(addresses % _GRANULE != 0, addresses, "not a multiple of 512", field)
 
 
 def _check_tiling(table: dict[str, I64], pieces: dict[str, I64], first: I64) -> I64:
@@ -183,8 +199,14 @@ def _traces(value: Any, columns: Columns) -> tuple[DeviceTrace, ...]:
     if value is not None and type(value) is not OpenList and type(value) is not StackToken:
         raise InputError("not a list of lists", field="device_traces")
     table = columns.events.arrays()
-    _refuse_where(table["size"] > _HIGHEST, table["size"], "larger than any device", "size")
-    _refuse_where(table["addr"] > _HIGHEST, table["addr"], "larger than any device", "addr")
+    action, sizes = table["action"], table["size"]
+    # A request that was refused may have been for any number of bytes.
+    _refuse_where(
+        (sizes > _LARGEST_BYTES) & (action < _OOM), sizes, "larger than any device", "size"
+    )
+    of_segment = (action >= _SEGMENT_ALLOC) & (action <= _SEGMENT_UNMAP)
+    _check_sizes(sizes[of_segment], "size")
+    _check_addresses(table["addr"][action < _OOM], "addr")
     traces = []
     total = 0
     for device, rows in enumerate(lists):
