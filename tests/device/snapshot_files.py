@@ -43,7 +43,7 @@ def pickled(snapshot: Any, how: str) -> bytes:
     """Pickle in one of the ways that pickles are written."""
     if how == "python":
         file = io.BytesIO()
-        pickle._Pickler(file, 4).dump(snapshot)  # type: ignore[attr-defined]
+        pickle._Pickler(file, 4).dump(snapshot)
         return file.getvalue()
     if how == "without memo":  # as PyTorch's C++ does: every frame of every stack in full
         file = io.BytesIO()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvatlas.device.build import Limits
     from kvatlas.device.columns import ACTIONS, BLOCK_STATES
     from kvatlas.device.reading import read_snapshot
+    from kvatlas.device.results import RecordedReplay, Timeline, WhatIf
     from kvatlas.device.settings import AllocatorSettings
     from kvatlas.device.snapshot import (
         AllocatorBlocks,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         Frame,
         Stacks,
     )
-    from kvatlas.device.twin import DeviceTwin, RecordedReplay, Timeline, WhatIf
+    from kvatlas.device.twin import DeviceTwin
 
 _HOME = {
     "ACTIONS": "columns",
@@ -38,10 +39,10 @@ _HOME = {
     "DeviceTwin": "twin",
     "Frame": "snapshot",
     "Limits": "build",
-    "RecordedReplay": "twin",
+    "RecordedReplay": "results",
     "Stacks": "snapshot",
-    "Timeline": "twin",
-    "WhatIf": "twin",
+    "Timeline": "results",
+    "WhatIf": "results",
     "read_snapshot": "reading",
 }
 

@@ -29,6 +29,7 @@ from kvatlas.device._twin_state_kernel import (
 )
 from kvatlas.device.settings import AllocatorSettings
 from kvatlas.device.start import StartState
+from kvatlas.errors import InputError
 from kvatlas.jit import entry
 from kvatlas.records import Records, records
 from kvatlas.storage.arena._state_kernel import EXPONENTS, SUBS
@@ -51,10 +52,18 @@ class Limits:
         capacity_bytes: what the driver can give this process; None: no limit.
         allowed_bytes: what PyTorch's memory fraction allows; None: no fraction is set. Only under
             one does garbage collection act.
+
+    Raises: InputError for a limit below 1 byte.
     """
 
     capacity_bytes: int | None = None
     allowed_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("capacity_bytes", "allowed_bytes"):
+            limit = getattr(self, name)
+            if limit is not None and not 1 <= limit <= UNLIMITED:
+                raise InputError("no number of bytes of any memory", field=name, value=limit)
 
 
 def empty_twin(
@@ -82,7 +91,7 @@ def empty_twin(
     rule.allowed = UNLIMITED if limits.allowed_bytes is None else limits.allowed_bytes
     rule.capacity = UNLIMITED if limits.capacity_bytes is None else limits.capacity_bytes
     capacity = limits.capacity_bytes
-    rule.space_length = _WIDE if capacity is None else capacity + capacity // 8
+    rule.space_length = _WIDE if capacity is None else min(_WIDE, capacity + capacity // 8)
     totals = records(1, TOTALS)
     totals[0].unused = 0
     totals[0].num_unused = _FIRST_NODES

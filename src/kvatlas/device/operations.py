@@ -180,7 +180,7 @@ def link(snapshot: DeviceSnapshot, trace: DeviceTrace, places: Places) -> Links:
         (2 * places.of_event).astype(np.int32),
         trace.address,
     )
-    own_codes, own_order = own_course(snapshot, trace, codes)
+    own_codes, own_order = own_course(trace, codes)
     return Links(
         operations,
         Operations(

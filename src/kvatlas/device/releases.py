@@ -5,8 +5,10 @@ the twin does about either (`_replay_kernel`).
 
 Segments go back when memory runs out, by garbage collection, or because the program called
 `torch.cuda.empty_cache()`. The first two are the allocator's own doing and end in a new segment or
-a failure: another run decides by itself whether it comes to that. A series of releases that does
-not end so, or whose stack names `empty_cache`, was asked for, and is asked for in every run.
+a failure, on the stack of the request that they serve: another run decides by itself whether it
+comes to that. A series of releases that does not end so, or has another stack, was asked for, and
+is asked for in every run. (Recorded without stacks, a call of `empty_cache` just before a new
+segment looks like the allocator's own doing.)
 
 When memory runs out, the allocator first waits for all streams, which completes every free that is
 under way. In a trace these completions come before the request they belong to, so that a run with
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.device._twin_state_kernel import EMPTY_CACHE
-from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
+from kvatlas.device.snapshot import DeviceTrace
 
 __all__ = ["own_course"]
 
@@ -29,13 +31,11 @@ _ALLOC, _FREE_REQUESTED, _FREE_COMPLETED = 0, 1, 2
 _SEGMENT_ALLOC, _SEGMENT_FREE, _SEGMENT_MAP, _SEGMENT_UNMAP, _OOM = 3, 4, 5, 6, 7
 
 
-def own_course(
-    snapshot: DeviceSnapshot, trace: DeviceTrace, codes: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], I64]:
+def own_course(trace: DeviceTrace, codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], I64]:
     """Return the codes for a run under the twin's own rules, and the order of the events.
 
     One EMPTY_CACHE ends every series of releases that was asked for: GIVE_SEGMENT and UNMAP mean
-    nothing to such a run, so it takes the place of the last. O(events + stacks).
+    nothing to such a run, so it takes the place of the last. O(events).
     """
     action = trace.action
     order = np.arange(action.size)
@@ -43,7 +43,6 @@ def own_course(
     if not gives.any():
         return codes, order
     codes = codes.copy()
-    asking = _asking_stacks(snapshot)
     places = np.flatnonzero(gives)
     at = 0
     while at < places.size:
@@ -54,7 +53,7 @@ def own_course(
         last = int(places[np.searchsorted(places, end) - 1])
         at = int(np.searchsorted(places, end))
         takes = end < action.size and action[end] in (_SEGMENT_ALLOC, _SEGMENT_MAP, _OOM)
-        if not takes or asking[trace.stack[first]]:
+        if not takes or trace.stack[end] != trace.stack[last]:
             codes[last] = EMPTY_CACHE
             continue
         request = end
@@ -81,16 +80,3 @@ def _put_behind(trace: DeviceTrace, order: I64, first: int, request: int) -> Non
     part = order[begin : request + 1]
     completes = trace.action[begin : request + 1] == _FREE_COMPLETED
     part[:] = np.concatenate([part[~completes], part[completes]])
-
-
-def _asking_stacks(snapshot: DeviceSnapshot) -> NDArray[np.bool_]:
-    """Return for every stack whether the program asked on it for the cache to be emptied."""
-    stacks = snapshot.stacks
-    asks = np.array(
-        ["empty_cache" in text or "emptyCache" in text for text in stacks.texts], np.bool_
-    )
-    found = np.zeros(len(stacks), np.bool_)
-    if stacks.frames.size:
-        hits = np.flatnonzero(asks[stacks.name[stacks.frames]])
-        found[np.searchsorted(stacks.ends, hits, "right") - 1] = True
-    return found

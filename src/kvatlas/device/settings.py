@@ -121,7 +121,9 @@ class AllocatorSettings:
                 raise InputError("a key without a value", field=_FIELD, value=key)
             at += 2
             if tokens[at] == "[":
-                end = tokens.index("]", at) if "]" in tokens[at:] else len(tokens)
+                if "]" not in tokens[at:]:
+                    raise InputError("a list without an end", field=_FIELD, value=key)
+                end = tokens.index("]", at)
                 value = tokens[at + 1 : end]
                 at = end + 1
             else:
