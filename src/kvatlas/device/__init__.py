@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvatlas.device.build import Limits
     from kvatlas.device.columns import ACTIONS, BLOCK_STATES
+    from kvatlas.device.moment import AllocatorMoment, PinningStack
     from kvatlas.device.reading import read_snapshot
     from kvatlas.device.results import RecordedReplay, Timeline, WhatIf
     from kvatlas.device.settings import AllocatorSettings
@@ -31,6 +32,7 @@ _HOME = {
     "ACTIONS": "columns",
     "BLOCK_STATES": "columns",
     "AllocatorBlocks": "snapshot",
+    "AllocatorMoment": "moment",
     "AllocatorSegments": "snapshot",
     "AllocatorSettings": "settings",
     "Annotations": "snapshot",
@@ -39,6 +41,7 @@ _HOME = {
     "DeviceTwin": "twin",
     "Frame": "snapshot",
     "Limits": "build",
+    "PinningStack": "moment",
     "RecordedReplay": "results",
     "Stacks": "snapshot",
     "Timeline": "results",
@@ -50,6 +53,7 @@ __all__ = [
     "ACTIONS",
     "BLOCK_STATES",
     "AllocatorBlocks",
+    "AllocatorMoment",
     "AllocatorSegments",
     "AllocatorSettings",
     "Annotations",
@@ -58,6 +62,7 @@ __all__ = [
     "DeviceTwin",
     "Frame",
     "Limits",
+    "PinningStack",
     "RecordedReplay",
     "Stacks",
     "Timeline",

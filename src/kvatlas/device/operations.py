@@ -28,7 +28,7 @@ from kvatlas.device.releases import own_course
 from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
 from kvatlas.errors import InputError
 
-__all__ = ["Links", "Places", "link", "places_of"]
+__all__ = ["Links", "Places", "link", "places_of", "taken"]
 
 I64 = NDArray[np.int64]
 
@@ -183,19 +183,24 @@ def link(snapshot: DeviceSnapshot, trace: DeviceTrace, places: Places) -> Links:
     own_codes, own_order = own_course(trace, codes)
     return Links(
         operations,
-        Operations(
-            own_codes[own_order],
-            operations.subject[own_order],
-            operations.nbytes[own_order],
-            operations.shelf[own_order],
-            operations.address[own_order],
-        ),
+        taken(operations._replace(code=own_codes), own_order),
         own_order,
         trace.address[events],
         trace.nbytes[events],
         action[events] == FREE_COMPLETED,
         _completed_at(numbers, action, events, num_old),
         places.of_event[events],
+    )
+
+
+def taken(operations: Operations, which: I64 | slice) -> Operations:
+    """Return some of the operations, or all in another order."""
+    return Operations(
+        operations.code[which],
+        operations.subject[which],
+        operations.nbytes[which],
+        operations.shelf[which],
+        operations.address[which],
     )
 
 

@@ -6,6 +6,7 @@ rules (the kernels), reading (`reading`), what was there at the beginning (`star
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from kvatlas.device._twin_state_kernel import (
 from kvatlas.device.build import Limits, grown, make_twin
 from kvatlas.device.check import check_twin
 from kvatlas.device.endings import Ending, compare_ending
-from kvatlas.device.operations import Links, Places, link, places_of
+from kvatlas.device.moment import AllocatorMoment, moment_of
+from kvatlas.device.operations import Links, Places, link, places_of, taken
 from kvatlas.device.results import RecordedReplay, Start, Timeline, WhatIf
 from kvatlas.device.settings import AllocatorSettings
 from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
@@ -77,16 +79,12 @@ class DeviceTwin:
         Args:
             check: verify the twin's books at the end (InvariantError).
         """
-        twin, node_of = self._at_start(self.settings, Limits())
-        operations = self._links.recorded
-        waiting = np.zeros((_WAITING_SEGMENTS, 2), np.int64)
-        series = np.zeros((operations.code.size, 5), np.int64)
-        course = _course()
-        while run_recorded(twin, operations, node_of, course, waiting, series) == GROW:
-            twin = grown(twin)
+        series = np.zeros((len(self.trace), 5), np.int64)
+        twin, course = self._recorded_run(len(self.trace), series)
         if check:
             check_twin(twin)
-        ending: Ending = compare_ending(twin, self.snapshot, self.device)
+        moment = moment_of(twin, self._places, *self._origins, len(self.trace) - 1)
+        ending: Ending = compare_ending(moment, self.snapshot, self.device)
         now, totals = course[0], twin.totals[0]
         action = self.trace.action
         first = int(now.first_difference)
@@ -108,6 +106,22 @@ class DeviceTwin:
             unverified=of_recording(self.snapshot, self.trace, self._places),
             timeline=_timeline(series),
         )
+
+    def moment(self, event: int) -> AllocatorMoment:
+        """Return every segment and block after an event, replayed as recorded.
+
+        O(events up to there). `event`: its number, -1 for the time before the first. Raises:
+        InputError for one that the trace has not.
+        """
+        if not -1 <= event < len(self.trace):
+            raise InputError(
+                "no event of this trace",
+                field="event",
+                value=event,
+                remedy=f"use -1 to {len(self.trace) - 1}",
+            )
+        twin, _ = self._recorded_run(event + 1, np.zeros((0, 5), np.int64))
+        return moment_of(twin, self._places, *self._origins, event)
 
     def what_if(
         self,
@@ -205,6 +219,35 @@ class DeviceTwin:
             else:
                 high = middle
         return high * _STEP
+
+    def _recorded_run(self, events: int, series: I64) -> tuple[Twin, Records]:
+        """Return the twin after the first events of the trace, and what was compared."""
+        twin, node_of = self._at_start(self.settings, Limits())
+        operations = taken(self._links.recorded, slice(events))
+        waiting = np.zeros((_WAITING_SEGMENTS, 2), np.int64)
+        course = _course()
+        while run_recorded(twin, operations, node_of, course, waiting, series) == GROW:
+            twin = grown(twin)
+        return twin, course
+
+    @cached_property
+    def _origins(self) -> tuple[I64, I64]:
+        """Return the stack and the event of every allocation; 0 and -1 where not known."""
+        stack, event = np.zeros(self._num_subjects, np.int64), np.full(self._num_subjects, NONE)
+        allocs = np.flatnonzero(self.trace.action == 0)
+        subjects = self._links.recorded.subject[allocs]
+        stack[subjects], event[subjects] = self.trace.stack[allocs], allocs
+        blocks, start = self.snapshot.blocks, self._start
+        # What the trace never mentions has its stack in the snapshot.
+        silent = start.block_subject >= self._links.num_old + allocs.size
+        of_device = np.repeat(
+            self.snapshot.segments.device == self.device,
+            np.diff(self.snapshot.segments.first_block),
+        )
+        mine = np.flatnonzero(of_device)
+        at = mine[np.searchsorted(blocks.address[mine], start.block_address[silent])]
+        stack[start.block_subject[silent]] = blocks.stack[at]
+        return stack, event
 
     def _event_of(self, operation: int, lead: int) -> int | None:
         """Return the event of an operation, -1 for one before the trace, None for none."""
