@@ -16,6 +16,7 @@ import kvatlas
 
 PACKAGES = (
     "kvatlas.defrag",
+    "kvatlas.device",
     "kvatlas.engine",
     "kvatlas.engine.nano",
     "kvatlas.events",

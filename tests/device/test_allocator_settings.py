@@ -74,6 +74,7 @@ def test_text_and_back() -> None:
         "max_split_size_mb:999999999999",
         "large_segment_size_mb:10",
         "large_segment_size_mb:32,max_split_size_mb:24,max_non_split_rounding_mb:32",
+        "max_non_split_rounding_mb:19",
         "garbage_collection_threshold:1.5",
         "garbage_collection_threshold:0",
         "roundup_power2_divisions:3",

@@ -82,12 +82,11 @@ class AllocatorSettings:
                 remedy=f"use at least {large // MIB} MiB",
             )
         rounding = self.max_non_split_rounding_bytes
-        if not large <= rounding <= 1 << 50:
+        if not _LARGE_SEGMENT_BYTES <= rounding <= 1 << 50:
             raise InputError(
-                "smaller than a segment of the large pool, or larger than any memory",
+                "less than 20 MiB, or larger than any memory",
                 field="max_non_split_rounding_mb",
                 value=rounding,
-                remedy=f"use at least {large // MIB} MiB",
             )
         threshold = self.garbage_collection_threshold
         if not 0.0 <= threshold < 1.0:
