@@ -52,15 +52,21 @@ class Course:
     def ambiguous(self) -> bool:
         """Whether the trace does not say why memory went back, or why a free completed.
 
-        A call of `empty_cache` before a new segment looks like a retry. A free that another stream
-        delays, and that a retry right behind it completes, looks like one that nobody delays.
+        A call of `empty_cache` before a new segment looks like a retry (without stacks), so does
+        garbage collection behind a free that was delayed. A free that another stream delays and a
+        retry right behind it completes looks like one that nobody delays.
         """
         events = self.naive.events
-        return self.emptied or any(
-            at + 1 < len(events)
-            and events[at + 1]["action"] == "free_completed"
-            and events[at + 1]["addr"] == events[at]["addr"]
-            for at in self.naive.delayed
+        collects = bool(self.naive.delayed) and self.naive.collects
+        return (
+            self.emptied
+            or collects
+            or any(
+                at + 1 < len(events)
+                and events[at + 1]["action"] == "free_completed"
+                and events[at + 1]["addr"] == events[at]["addr"]
+                for at in self.naive.delayed
+            )
         )
 
 

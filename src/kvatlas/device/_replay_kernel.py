@@ -10,6 +10,7 @@ from kvatlas.device._expandable_kernel import expand, map_at, unmap_free
 from kvatlas.device._free_kernel import (
     complete_free,
     first_from,
+    follower,
     note_peaks,
     request_free,
     shelve,
@@ -169,20 +170,22 @@ def _take_waiting(waiting: I64, course: Records, length: int) -> int:
 
 
 @kernel
-def _fresh_segment(twin: Twin, operations: Operations, at: int, shelf: int, length: int) -> int:
-    """Return the whole free segment at the recorded address, off its shelf; NONE without.
+def _of_first(twin: Twin, shelf: int, size: int, address: int, found: int) -> int:
+    """Return the first allocation's block: the one found, or the recorded one. O(free blocks).
 
-    For the first allocation: a trace may begin just behind the segment that it is for, which only
-    that request may take.
+    A trace may begin in the middle of a request: behind the search for a block, the release of
+    cached memory, or the segment that the request is for. Then only the recording knows.
     """
-    address = int(operations.address[at])
-    node = first_from(twin, shelf, length, address)
+    if found != NONE and twin.nodes[found].offset == address:
+        return found
+    node = first_from(twin, shelf, size, 0)
+    while node != NONE and twin.nodes[node].offset != address:
+        node = follower(twin, node)
     if node == NONE:
-        return NONE
-    one = twin.nodes[node]
-    if one.offset != address or one.length != length or one.space != NONE:
-        return NONE
+        return found
     unshelve(twin, node)
+    if found != NONE:
+        shelve(twin, found)
     return node
 
 
@@ -212,6 +215,8 @@ def _allocate_as_recorded(
     if node == NONE:
         if now.waiting == 0 or now.released == 0:
             node = find_free(twin, shelf, size)
+            if now.begun == 0:
+                node = _of_first(twin, shelf, size, int(operations.address[at]), node)
         if now.waiting != 0:
             address = _take_waiting(waiting, course, segment_size(twin, size))
             if address != NONE:
@@ -220,8 +225,6 @@ def _allocate_as_recorded(
                     _differs(course, at)
                     shelve(twin, node)
                 node = add_segment(twin, shelf, segment_size(twin, size), address)
-        if node == NONE and now.begun == 0:
-            node = _fresh_segment(twin, operations, at, shelf, segment_size(twin, size))
         if node == NONE and twin.rules[0].expandable != 0:
             # A block that the search must not take may still be where a segment would grow.
             before = int(twin.totals[0].reserved)

@@ -40,7 +40,8 @@ def own_course(trace: DeviceTrace, codes: NDArray[np.uint8]) -> tuple[NDArray[np
     action = trace.action
     order = np.arange(action.size)
     gives = (action == _SEGMENT_FREE) | (action == _SEGMENT_UNMAP)
-    if not gives.any():
+    failures = np.flatnonzero(action == _OOM)
+    if not gives.any() and not failures.size:
         return codes, order
     codes = codes.copy()
     places = np.flatnonzero(gives)
@@ -61,6 +62,9 @@ def own_course(trace: DeviceTrace, codes: NDArray[np.uint8]) -> tuple[NDArray[np
             request += 1
         if request < action.size and action[request] in (_ALLOC, _OOM):
             _put_behind(trace, order, first, request)
+    for at in failures.tolist():
+        if order[at] == at:  # there was nothing to release
+            _put_behind(trace, order, at, at)
     return codes, order
 
 

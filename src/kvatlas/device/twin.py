@@ -62,8 +62,8 @@ class DeviceTwin:
             snapshot, self.device, self.trace, self._places, self._links
         )
         self._num_subjects = 1 + max(
-            int(self._links.recorded.subject.max(initial=-1)),
-            int(self._start.block_subject.max(initial=-1)),
+            int(self._links.recorded.subject.max(initial=0)),
+            int(self._start.block_subject.max(initial=0)),
         )
 
     @property
