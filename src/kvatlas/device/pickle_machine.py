@@ -39,7 +39,6 @@ class PickleMachine(RareOpcodes):
         except (IndexError, StructError, UnicodeDecodeError) as error:
             raise InputError(
                 "not a whole pickle",
-                field=f"byte {self._source.offset}",
                 remedy="the file is cut short or damaged: record it again",
             ) from error
 

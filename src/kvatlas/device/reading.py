@@ -34,10 +34,11 @@ def read_snapshot(path: str | PathLike[str]) -> DeviceSnapshot:
     """
     place = Path(path)
     try:
+        status = place.stat()
+        # Before it is opened: opening a pipe would wait for whoever writes into it.
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError("not a plain file", remedy="copy it to one")
         with place.open("rb") as file:
-            status = place.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise InputError("not a plain file", remedy="copy it to one")
             columns = Columns()
             root = PickleMachine(Source(file, status.st_size), columns).run()
         return assemble(root, columns)
