@@ -17,6 +17,7 @@ import kvatlas
 PACKAGES = (
     "kvatlas.budget",
     "kvatlas.defrag",
+    "kvatlas.device",
     "kvatlas.engine",
     "kvatlas.engine.nano",
     "kvatlas.events",

@@ -21,7 +21,11 @@ COMPILED: bool = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 """False when `NUMBA_DISABLE_JIT` asks for plain Python."""
 
 
-_MADE_OF = {"engine": ("eviction", "placement", "tiers"), "tiers": ("eviction",)}
+_MADE_OF = {
+    "device": ("storage/arena",),
+    "engine": ("eviction", "placement", "tiers"),
+    "tiers": ("eviction",),
+}
 """Per package those below it, events aside, whose kernels are parts of its own."""
 
 

@@ -1,0 +1,77 @@
+"""The device allocator below the KV cache: recorded snapshots, and a twin that replays them.
+
+Owns: `read_snapshot` and what it returns, the twin of PyTorch's CUDA caching allocator. Leaves to
+others: blocks of the KV cache (`kvatlas.engine`), pieces of memory of our own
+(`kvatlas.storage.arena`). Neither torch nor a device is needed; the names load lazily.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvatlas.device.build import Limits
+    from kvatlas.device.columns import ACTIONS, BLOCK_STATES
+    from kvatlas.device.moment import AllocatorMoment, PinningStack
+    from kvatlas.device.reading import read_snapshot
+    from kvatlas.device.results import RecordedReplay, Timeline, WhatIf
+    from kvatlas.device.settings import AllocatorSettings
+    from kvatlas.device.snapshot import (
+        AllocatorBlocks,
+        AllocatorSegments,
+        Annotations,
+        DeviceSnapshot,
+        DeviceTrace,
+        Frame,
+        Stacks,
+    )
+    from kvatlas.device.twin import DeviceTwin
+
+_HOME = {
+    "ACTIONS": "columns",
+    "BLOCK_STATES": "columns",
+    "AllocatorBlocks": "snapshot",
+    "AllocatorMoment": "moment",
+    "AllocatorSegments": "snapshot",
+    "AllocatorSettings": "settings",
+    "Annotations": "snapshot",
+    "DeviceSnapshot": "snapshot",
+    "DeviceTrace": "snapshot",
+    "DeviceTwin": "twin",
+    "Frame": "snapshot",
+    "Limits": "build",
+    "PinningStack": "moment",
+    "RecordedReplay": "results",
+    "Stacks": "snapshot",
+    "Timeline": "results",
+    "WhatIf": "results",
+    "read_snapshot": "reading",
+}
+
+__all__ = [
+    "ACTIONS",
+    "BLOCK_STATES",
+    "AllocatorBlocks",
+    "AllocatorMoment",
+    "AllocatorSegments",
+    "AllocatorSettings",
+    "Annotations",
+    "DeviceSnapshot",
+    "DeviceTrace",
+    "DeviceTwin",
+    "Frame",
+    "Limits",
+    "PinningStack",
+    "RecordedReplay",
+    "Stacks",
+    "Timeline",
+    "WhatIf",
+    "read_snapshot",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

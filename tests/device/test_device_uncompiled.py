@@ -1,0 +1,30 @@
+"""The same tests pass with every kernel as plain Python (`NUMBA_DISABLE_JIT=1`)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.slow
+def test_the_twin_passes_uncompiled() -> None:
+    """GIVEN no compiler WHEN fifty random courses and the scenes run THEN they pass."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-x"),
+            *(str(HERE / name) for name in ("test_twin_model.py", "test_what_if.py")),
+        ],
+        cwd=HERE.parent.parent,
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1", "KVATLAS_DEVICE_COURSES": "50"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
