@@ -108,6 +108,7 @@ test-variants: $(tested)
 	@echo "testing the engines that are not vLLM's own"
 	@$(MAKE) --no-print-directory --jobs $(workers) $(variants:%=warm-%)
 	$(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m variants
+	KVATLAS_DEVICE_COURSES=2000 $(venv)/bin/pytest --numprocesses auto tests/device/test_twin_model.py
 
 test-vllm: $(vllm_installed)
 	@echo "comparing with the real vLLM $(vllm_version)"

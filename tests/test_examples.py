@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 EXPECTED = EXAMPLES / "expected"
@@ -18,13 +16,13 @@ NEEDS = {"paged_llama": "torch"}  # examples that need an extra
 VARIANTS = ("host_tier", "memory_budget", "placement")  # those that compile engines of their own
 
 
-def examples() -> Iterator[ParameterSet]:
-    for path in sorted(EXAMPLES.glob("*.py")):
-        marks = [pytest.mark.variants] if path.stem in VARIANTS else []
-        yield pytest.param(path, id=path.stem, marks=marks)
+ALL = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.variants] if path.stem in VARIANTS else [])
+    for path in sorted(EXAMPLES.glob("*.py"))
+]
 
 
-@pytest.mark.parametrize("path", examples())
+@pytest.mark.parametrize("path", ALL)
 def test_example_prints_what_is_recorded(path: Path, tmp_path: Path) -> None:
     # GIVEN an example WHEN it runs in an empty folder THEN its output is the recorded one
     done = subprocess.run(

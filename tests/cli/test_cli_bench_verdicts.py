@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from pathlib import Path
 
 import pytest
-from command import kvatlas
+from command import kvatlas, process
 
 from kvatlas.plan.small_policies import SMALL_POLICIES
 
+_TELL = """
+import sys, time
+from kvatlas.cli.progress import ProgressLine
+def update(self, done, total=None, what=None):
+    if "lazy-free" in what:
+        print("under way", file=sys.stderr, flush=True)
+        time.sleep(0.3)
+ProgressLine.update = update
+"""
 SMALL = ("bench", "verdicts", "conversation", "--limit", 120, "--max-num-seqs", 24)
 
 
@@ -68,3 +79,23 @@ def test_bad_input_is_one_line(flags: tuple[str, ...], line: str) -> None:
     assert done.code == 2
     assert line in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.variants
+def test_sigint_reports_the_policies_that_are_whole(tmp_path: Path) -> None:
+    # GIVEN one trace WHEN interrupted at its second policy THEN the first is reported
+    out = tmp_path / "out.json"
+    names = "block-size,lazy-free,blocks-ahead"
+    started = process([*SMALL, "--policies", names, "--json", out], code=_TELL)
+    assert started.stderr is not None
+    assert started.stderr.readline() == "under way\n"
+    started.send_signal(signal.SIGINT)
+    report, err = started.communicate(timeout=240)
+    assert started.returncode == 130, err
+    said = json.loads(out.read_bytes())
+    assert said["partial"] is True
+    assert said["partial_reason"] == "interrupted: conversation without lazy-free, blocks-ahead"
+    assert said["partial_reason"] in " ".join(report.split())
+    (trace,) = said["traces"]
+    assert list(trace["policies"]) == ["block-size"]
+    assert "Traceback" not in report + err

@@ -130,6 +130,7 @@ def test_the_keys_of_a_choice_are_documented() -> None:
         (("--memory-budget", "6GiB", "--engine", "nano-vllm"), "nano-vLLM has no host tier"),
         ((*BUDGET, "--budget-step", "0.9"), "--budget-step: must be"),
         ((*BUDGET, "--budget-interval", "-3"), "--budget-interval: must be at least 0"),
+        ((*BUDGET, "--budget-interval", "0", "--budget-step", "0.5"), "--budget-step: nothing is"),
         ((*BUDGET, "--budget-least-gain", "-1"), "--budget-least-gain: must be"),
         (("--device-price", "8"), "--device-price: there is no budget"),
         (("--budget-interval", "8"), "--budget-interval: there is no budget"),

@@ -7,7 +7,8 @@ Owns: the order of things, Ctrl-C, progress, the exit code. Leaves to others: tr
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -31,15 +32,13 @@ _SHARE = 0.5
 """Of the peak demand, where neither --share nor --blocks is given."""
 
 
-class _StoppedError(Exception):
-    """Ctrl-C, between two slices of a replay."""
-
-
 def run_verdicts(flags: VerdictsFlags) -> int:
     """Try every policy on every trace, write and print, return the exit code. Raises: InputError.
 
-    After Ctrl-C the traces that are done are reported.
+    After Ctrl-C the policies that are done are reported.
     """
+    from kvatlas.plan.policy_trials import Interrupted
+
     if flags.json is not None:
         require_writable(flags.json, "--json", None)
     if flags.blocks is not None and not 2 <= flags.blocks < 2**31:
@@ -59,13 +58,14 @@ def run_verdicts(flags: VerdictsFlags) -> int:
         )
     names = None if flags.policies is None else _names(flags.policies)
     done: list[TraceVerdicts] = []
+    traces: list[str | None] = [*flags.traces] if flags.traces else [None]
     partial = ""
     with Interrupts() as interrupts:
-        for trace in flags.traces or [None]:  # type: ignore[list-item]
-            try:
+        for trace in traces:
+            with suppress(Interrupted):
                 done.append(_verdicts(flags, trace, names, interrupts))
-            except _StoppedError:
-                partial = f"interrupted after {len(done)} of {len(flags.traces or [None])} traces"
+            if interrupts.wanted:
+                partial = _cut(done, len(traces), names)
                 break
     if partial and not done:
         print("kvatlas: interrupted before there was anything to report", file=sys.stderr)  # noqa: T201
@@ -83,6 +83,19 @@ def run_verdicts(flags: VerdictsFlags) -> int:
     return INTERRUPTED if partial else 0
 
 
+def _cut(done: Sequence[TraceVerdicts], traces: int, names: list[str] | None) -> str:
+    """Return what is missing after Ctrl-C, nothing where everything had been done."""
+    from kvatlas.plan.small_policies import SMALL_POLICIES
+
+    said = [f"{len(done)} of {traces} traces begun"] if len(done) < traces else []
+    if done:
+        tried = {trial.name for trial in done[-1].trials}
+        without = [name for name in names or SMALL_POLICIES if name not in tried]
+        if without:
+            said.append(f"{done[-1].trace} without {', '.join(without)}")
+    return f"interrupted: {'; '.join(said)}" if said else ""
+
+
 def _names(text: str) -> list[str]:
     from kvatlas.plan.small_policies import SMALL_POLICIES
 
@@ -96,7 +109,7 @@ def _verdicts(
     flags: VerdictsFlags, trace: str | None, names: list[str] | None, interrupts: Interrupts
 ) -> TraceVerdicts:
     from kvatlas.cli.trace_source import open_workload
-    from kvatlas.plan.policy_trials import pool_under_pressure, try_policies
+    from kvatlas.plan.policy_trials import Interrupted, pool_under_pressure, try_policies
 
     with naming_flags():
         config, drive = _engine(flags)
@@ -106,7 +119,7 @@ def _verdicts(
             def go_on(what: str, finished: int) -> None:
                 line.update(finished, workload.num_requests, f"{workload.name}: {what}")
                 if interrupts.wanted:
-                    raise _StoppedError
+                    raise Interrupted
 
             peak = None
             blocks = flags.blocks

@@ -67,6 +67,14 @@ def choose_budget(flags: ReplayFlags) -> tuple[MemoryBudget, PoolChoice, ReplayF
             value=flags.budget_interval,
             remedy="0 keeps the first division",
         )
+    for name in ("budget_step", "budget_least_gain"):
+        if flags.budget_interval == 0 and name in flags.given:
+            raise InputError(
+                "nothing is moved with --budget-interval 0",
+                field=name,
+                value=getattr(flags, name),
+                remedy="leave one of the two out",
+            )
     total = parse_bytes(flags.memory_budget, field="memory_budget")
     started = flags.blocks is not None or flags.kv_memory is not None
     pool = choose_pool(flags if started else _as_if_all_were_the_devices(flags, total))

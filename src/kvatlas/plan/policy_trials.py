@@ -8,6 +8,7 @@ others: which policies there are and what a difference means (`small_policies`),
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,13 @@ from kvatlas.pressure.hybrid.memory_budget import MemoryBudget
 from kvatlas.registry import named
 from kvatlas.workload import Workload
 
-__all__ = ["BYTES_PER_TOKEN", "DEVICE_PRICE", "pool_under_pressure", "try_policies"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "DEVICE_PRICE",
+    "Interrupted",
+    "pool_under_pressure",
+    "try_policies",
+]
 
 BYTES_PER_TOKEN = 131_072
 """Of all layers: Llama 3.1 8B in 16 bits."""
@@ -46,6 +53,10 @@ _ROOM_FOR_LARGEST = 1.1
 _ACTED = ("lazy_kept", "refreshed_blocks", "prefetched", "allocated_ahead", "held_back")
 
 Progress = Callable[[str, int], None]
+
+
+class Interrupted(Exception):
+    """Raised by a progress function: what is under way is dropped, what is whole is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +108,19 @@ def try_policies(
     """Replay `workload` without and with each policy; one replay each.
 
     What a policy is judged beside is replayed and reported, too, asked for or not. `on_progress` is
-    called before each and between slices with the policy under way and the requests finished; what
-    it raises ends the whole. Raises: InputError for an unknown policy.
+    called before each and between slices with the policy under way and the requests finished. After
+    an `Interrupted` of its the policies that are whole are returned.
+
+    Raises: InputError for an unknown policy; Interrupted before the replay without any is whole.
     """
     asked = list(SMALL_POLICIES) if names is None else list(dict.fromkeys(names))
     for name in asked:
         named(SMALL_POLICIES, name, "policy", field="policies")
     off = _trial(OFF, workload, _Setting(config=config), drive, on_progress)
     done: dict[str, PolicyTrial] = {OFF: off}
-    for name in asked:
-        for each in (SMALL_POLICIES[name].against, name):
+    wanted = (each for name in asked for each in (SMALL_POLICIES[name].against, name))
+    with suppress(Interrupted):
+        for each in wanted:
             if each not in done:
                 policy = SMALL_POLICIES[each]
                 setting = _setting(policy, workload, config, drive)
