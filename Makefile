@@ -1,4 +1,4 @@
-# make demo | test | test-variants | test-vllm | bench | bench-peers | docs | format | picture | clean
+# make demo | test | test-variants | test-rare | test-vllm | bench | bench-peers | docs | format | picture | clean
 #
 # PYTHON picks the interpreter: make test PYTHON=python3.12. Each environment is made once; a stamp
 # in it remembers interpreter and requirements, so that a second call goes straight to work.
@@ -29,11 +29,12 @@ workers := $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n > 2 ? n : 2)))
 
 report := kvatlas-report/index.html
 
-.PHONY: help demo test warm-reports lint test-variants test-vllm bench bench-peers figures docs format picture clean python
+.PHONY: help demo test warm-reports lint test-variants test-rare test-vllm bench bench-peers figures docs format picture clean python
 help:
 	@echo "make demo         replay the built-in workload and write $(report)"
 	@echo "make test         ruff, mypy, import-linter, docs, pytest"
 	@echo "make test-variants  the tests of engines that are not vLLM's own"
+	@echo "make test-rare    the tests of engines with several such things at once (ten minutes)"
 	@echo "make test-vllm    compare with the real vLLM $(vllm_version), and record it (installs 3.4 GB)"
 	@echo "make bench        measure speed; VLLM_PYTHON=... adds the real vLLM to the same run"
 	@echo "make bench-peers  measure the capacity curve beside three public simulators (2.6 GB)"
@@ -88,10 +89,11 @@ lint: $(tested)
 	$(venv)/bin/mkdocs --quiet build --strict
 
 # Engines are compiled once and kept: not by every test worker again.
-variants := evicting-and-tiered everything tiered-by-policy-and-pressed evicting-and-placed \
-  evicting-and-pressed evicting tiered-and-pressed tiered-by-policy tiered placed pressed
-.PHONY: warm-plain $(variants:%=warm-%)
-warm-plain $(variants:%=warm-%): warm-%: $(tested)
+variants := evicting tiered placed pressed
+rare := evicting-and-tiered everything tiered-by-policy-and-pressed evicting-and-placed \
+  evicting-and-pressed tiered-and-pressed tiered-by-policy
+.PHONY: warm-plain $(variants:%=warm-%) $(rare:%=warm-%)
+warm-plain $(variants:%=warm-%) $(rare:%=warm-%): warm-%: $(tested)
 	@$(venv)/bin/python -m tests.warm $*
 
 warm-reports: $(tested) warm-plain
@@ -99,16 +101,22 @@ warm-reports: $(tested) warm-plain
 	@$(venv)/bin/kvatlas policies --limit 40 >> $(venv)/warm.log
 
 # The files in their order, not the largest first: those at the end are short.
+pytest := $(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 test: $(tested)
 	@$(MAKE) --no-print-directory --jobs $(workers) --output-sync warm-plain lint warm-reports
-	$(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not variants"
+	$(pytest) -m "not variants and not rare"
 
-# Engines with what vLLM's has not (policies, placements, tiers) are each compiled by themselves.
+# Engines with what vLLM's has not (a policy, a placement, a tier) are each compiled by themselves.
 test-variants: $(tested)
 	@echo "testing the engines that are not vLLM's own"
 	@$(MAKE) --no-print-directory --jobs $(workers) $(variants:%=warm-%)
-	$(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m variants
+	$(pytest) -m variants
 	KVATLAS_DEVICE_COURSES=2000 $(venv)/bin/pytest --numprocesses auto tests/device/test_twin_model.py
+
+# Not part of CI: engines with several of these at once, ten minutes to compile.
+test-rare: $(tested)
+	@$(MAKE) --no-print-directory --jobs $(workers) $(rare:%=warm-%)
+	$(pytest) -m rare
 
 test-vllm: $(vllm_installed)
 	@echo "comparing with the real vLLM $(vllm_version)"

@@ -157,11 +157,9 @@ def evicting_and_pressed() -> None:
     replay(eviction_policy="lfu", lazy_free_steps=3)
 
 
-VARIANTS = (
-    evicting,
-    tiered,
-    placed,
-    pressed,
+VARIANTS = (evicting, tiered, placed, pressed)
+"""Engines with what vLLM's has not: the tests of them carry the marker `variants`."""
+RARE = (
     evicting_and_tiered,
     everything,
     tiered_by_policy_and_pressed,
@@ -170,9 +168,9 @@ VARIANTS = (
     tiered_and_pressed,
     tiered_by_policy,
 )
-"""Engines with what vLLM's has not: the tests of them carry the marker `variants`."""
+"""Engines with several such things at once, under the marker `rare`."""
 KINDS: dict[str, Callable[[], None]] = {
-    kind.__name__.replace("_", "-"): kind for kind in (plain, *VARIANTS)
+    kind.__name__.replace("_", "-"): kind for kind in (plain, *VARIANTS, *RARE)
 }
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ProgressLine.update = update
 SMALL = ("bench", "verdicts", "conversation", "--limit", 120, "--max-num-seqs", 24)
 
 
-@pytest.mark.variants
+@pytest.mark.rare
 def test_the_table_marks_what_gains_nothing() -> None:
     done = kvatlas(*SMALL)
     assert done.code == 0

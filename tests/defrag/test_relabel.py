@@ -68,7 +68,7 @@ def test_decisions_stay(
         {"placement": "buddy"},
         {"lazy_free_steps": 7, "protect_waiting": 3, "preallocate_blocks": 2},
         {"host_blocks": 30, "host_write_back": "free", "swap": "always"},
-        pytest.param({"host_blocks": 30, "host_policy": "lfu"}, marks=pytest.mark.variants),
+        pytest.param({"host_blocks": 30, "host_policy": "lfu"}, marks=pytest.mark.rare),
     ],
     ids=["sorted", "first-fit", "best-fit", "buddy", "pressure", "tier", "tier-by-policy"],
 )

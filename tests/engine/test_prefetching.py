@@ -14,7 +14,7 @@ from kvatlas.events import Chunk, PoolState, snapshot_of
 from kvatlas.jit import COMPILED
 from kvatlas.workload import Workload, generate
 
-pytestmark = pytest.mark.variants
+pytestmark = pytest.mark.rare
 
 COUNT = 150 if COMPILED else 40
 HOST: dict[str, Any] = {"host_blocks": 4000, "host_block_bytes": 2 << 20}

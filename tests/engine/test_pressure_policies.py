@@ -200,7 +200,7 @@ def test_lazy_blocks_come_back_when_said() -> None:
     assert seen > 20
 
 
-@pytest.mark.variants
+@pytest.mark.rare
 @pytest.mark.parametrize("name", ["lfu", "sieve", "session-aware"])
 def test_lazy_goes_with_every_eviction_policy(name: str) -> None:
     config = EngineConfig(num_blocks=900, max_num_seqs=24, eviction_policy=name, lazy_free_steps=30)

@@ -153,7 +153,7 @@ def test_every_read_finds_what_was_written(seed: int) -> None:
     assert counts["hits"] > 500
 
 
-@pytest.mark.variants
+@pytest.mark.rare
 @pytest.mark.parametrize("seed", range(4))
 def test_every_read_finds_what_was_written_with_everything_on(seed: int) -> None:
     # GIVEN a host tier, a placement and the policies under pressure WHEN served THEN the same holds

@@ -102,7 +102,7 @@ def test_listening_changes_nothing_and_every_block_is_told(name: str) -> None:
     assert counted[schema.ALLOCATED] == silent.sums["allocations"]
 
 
-@pytest.mark.variants
+@pytest.mark.rare
 @pytest.mark.parametrize("eviction", ["lfu", "s3-fifo"])
 def test_sorted_under_another_eviction_policy(eviction: str) -> None:
     """GIVEN a policy that evicts WHEN its victims are sorted THEN decisions are as without."""

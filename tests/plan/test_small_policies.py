@@ -88,7 +88,7 @@ PLAIN = [
 ]
 
 
-@pytest.mark.variants
+@pytest.mark.rare
 def test_every_policy_is_tried_beside_off() -> None:
     """GIVEN a small pool WHEN all are tried THEN each row is that policy's own replay."""
     workload = conversation()
@@ -131,7 +131,7 @@ def test_every_policy_is_tried_beside_off() -> None:
     assert "on the device and" in trials["hybrid"].detail
 
 
-@pytest.mark.variants
+@pytest.mark.rare
 def test_what_a_policy_is_held_against_is_tried_too() -> None:
     config = EngineConfig(num_blocks=900, max_num_seqs=24)
     found = try_policies(conversation(), config, TIMED, ["prefetch"])

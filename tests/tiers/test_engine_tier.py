@@ -84,7 +84,7 @@ class NaiveDevice:
 
 @pytest.mark.parametrize(
     "policy",
-    [p if p == "lru" else pytest.param(p, marks=pytest.mark.variants) for p in MODELLED],
+    [p if p == "lru" else pytest.param(p, marks=pytest.mark.rare) for p in MODELLED],
 )
 @pytest.mark.parametrize("write_back", ["evict", "free"])
 def test_one_request_at_a_time(policy: str, write_back: Any) -> None:
@@ -127,8 +127,8 @@ def _tight(**changes: Any) -> EngineConfig:
         {"policy": "priority"},
         {"host_write_back": "free"},
         {"host_write_back": "preempt", "swap": "always"},
-        pytest.param({"eviction_policy": "lfu"}, marks=pytest.mark.variants),
-        pytest.param({"host_policy": "one-hit-first"}, marks=pytest.mark.variants),
+        pytest.param({"eviction_policy": "lfu"}, marks=pytest.mark.rare),
+        pytest.param({"host_policy": "one-hit-first"}, marks=pytest.mark.rare),
         {"max_num_batched_tokens": 512},
     ],
     ids=str,
