@@ -22,7 +22,7 @@ from kvatlas.watch.following import LiveFeed
 from kvatlas.watch.moment import Moment
 from kvatlas.watch.watches import FolderWatch
 
-LONGEST_WAIT_S = 45.0
+LONGEST_WAIT_S = 180.0
 
 
 def seen(folder: Path) -> Moment:
