@@ -215,6 +215,8 @@ class Recorder:
             return
         now = self.now_us()
         self.put(layout.CLOSED, now & MASK31, now >> 31)
+        # Nobody comes after this to find the room that there may be again.
+        self._log.try_now()
         self.flush()
         self.stopped = True
         self._log.close()

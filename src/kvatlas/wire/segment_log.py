@@ -62,7 +62,8 @@ class SegmentLog:
     Attributes:
         fresh: the newest segment has no checkpoint yet; the caller writes one and clears it.
         dropped: segments dropped for newer ones.
-        full: why the last segment could not be made, None while all is well.
+        full: why the last segment could not be made, empty while all is well. Its words, not the
+            error: that would hold the frames of the engine that led here, and so the engine.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class SegmentLog:
         self.segment_bytes, self.most_bytes = segment_bytes, most_bytes
         self.fresh = False
         self.dropped = 0
-        self.full: OSError | None = None
+        self.full = ""
         self._clock, self._retry_at = clock, 0.0
         self._sizes: dict[int, int] = {}
         self._number = -1
@@ -119,7 +120,11 @@ class SegmentLog:
     @property
     def tries(self) -> bool:
         """Whether a batch without room is worth making: not for a while after the disk was full."""
-        return self.full is None or self._clock() >= self._retry_at
+        return not self.full or self._clock() >= self._retry_at
+
+    def try_now(self) -> None:
+        """Let the next batch look for room, however lately there was none: it is the last one."""
+        self._retry_at = 0.0
 
     @property
     def bytes_on_disk(self) -> int:
@@ -148,13 +153,13 @@ class SegmentLog:
             mapped = _make(self.folder / segment_name(number), size)
         except OSError as error:
             # What is there stays: a full disk is no reason to throw a recording away.
-            self.full, self._retry_at = error, self._clock() + _RETRY_S
+            self.full, self._retry_at = str(error), self._clock() + _RETRY_S
             return False
         kept = list(self._head)
         if self._map is not None:
             self._head[AT_CLOSED] = 2
             self._unmap()
-        self.full = None
+        self.full = ""
         self._number, self._map = number, mapped
         self._head = memoryview(mapped)[:HEAD_BYTES].cast("q")
         self._bytes = memoryview(mapped)
