@@ -1,0 +1,292 @@
+"""Why a request failed, from PyTorch's message alone.
+
+Owns: the ladder from what was free to what would have been enough, and the remedies that figures
+alone allow. Leaves to others: reading the message (`message`), replays (`snapshot_verdict`).
+
+The message says more than it seems to: before PyTorch gives up it returns every whole free segment
+to the driver, so that what is "reserved by PyTorch but unallocated" then lies in segments that live
+tensors pin. What it calls "allocated in private pools" are the free bytes inside those pools.
+"""
+
+from __future__ import annotations
+
+from kvatlas.budget.measured import measured
+from kvatlas.budget.startup_log import StartupLog
+from kvatlas.oom.kv_block import KvBlock
+from kvatlas.oom.message import OomMessage
+from kvatlas.oom.phases import PHASE_WORDS, Phase
+from kvatlas.oom.verdict import Cause, OomVerdict, Remedy, Step, ladder
+from kvatlas.units import format_bytes
+
+__all__ = ["EXPANDABLE", "give_up", "message_verdict"]
+
+EXPANDABLE = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
+_STUCK, _IDLE, _ELSEWHERE = "free, but pinned by live blocks", "free in private pools", "elsewhere"
+_SEGMENTS = {
+    2 << 20: "2 MiB is the segment that requests of up to 1 MiB share: less may have been asked.",
+    20 << 20: "20 MiB is the segment that requests of 1 to 10 MiB share: less may have been asked.",
+}
+_CAUSE_OF: dict[str, Cause] = {
+    _STUCK: "fragmentation",
+    _IDLE: "private-pools",
+    _ELSEWHERE: "other-processes",
+}
+
+
+def message_verdict(
+    message: OomMessage,
+    *,
+    phase: Phase | None = None,
+    startup: StartupLog | None = None,
+    block: KvBlock | None = None,
+) -> OomVerdict:
+    """Return the verdict on one message; O(1).
+
+    Args:
+        phase: when in the server's life it came; decides whether the KV cache could give way.
+        startup: what the server said when it started.
+        block: one KV block, to say costs in blocks.
+    """
+    asked = message.asked_bytes
+    available, limited = _available(message)
+    rungs: list[tuple[str, int | None]] = [
+        ("allowed and unused" if limited else "free on the device", available)
+    ]
+    if message.unallocated_bytes is not None:
+        rungs.append((_STUCK, message.unallocated_bytes))
+    if message.idle_bytes:
+        rungs.append((_IDLE, message.idle_bytes))
+    if not limited:
+        rungs.append((_ELSEWHERE, message.elsewhere_bytes))
+    steps, first = ladder(asked, tuple(rungs), message.slack_bytes)
+    cause: Cause = "capacity"
+    if first == 0:
+        cause = "memory-fraction" if limited else "driver-refused"
+    elif first is not None:
+        cause = _CAUSE_OF[steps[first].name]
+    elif limited:
+        cause = "memory-fraction"
+    short = max(0, asked - available)
+    return OomVerdict(
+        cause=cause,
+        line=_line(message, cause, steps, first, phase),
+        reasons=tuple(_reasons(message)),
+        steps=steps,
+        remedies=tuple(_remedies(message, cause, phase, startup, block, short)),
+        notes=tuple(_notes(message, phase, steps)),
+    )
+
+
+def give_up(
+    size_bytes: int,
+    block: KvBlock | None,
+    startup: StartupLog | None,
+    total_bytes: int | None,
+    *,
+    why: str = "",
+    setting: str = "",
+) -> Remedy:
+    """Return the remedy of a smaller KV cache: so many bytes less, and how to say that to vLLM.
+
+    `why`: what the sentence begins with; `setting`: what else has to be set for it.
+    """
+    blocks = None if block is None else block.blocks(size_bytes)
+    size = size_bytes if block is None or blocks is None else blocks * block.size_bytes
+    facts = None if startup is None else measured(startup)
+    flag = ""
+    if facts is not None and facts.kv_bytes is not None and facts.kv_bytes > size:
+        flag = f"--kv-cache-memory-bytes {(facts.kv_bytes - size) >> 20 << 20}"
+    elif total_bytes:
+        share = -(-100 * size // total_bytes) / 100
+        flag = f"--gpu-memory-utilization lower by {share:.2f}"
+    setting = ", ".join(part for part in (setting, flag) if part)
+    text = f"{why}: leave" if why else "Leave"
+    text += f" {format_bytes(size)} more outside the KV cache"
+    if block is not None and blocks is not None:
+        about = "" if block.exact else "about "
+        text += f": {about}{blocks:,} KV blocks of {format_bytes(block.size_bytes)} less"
+    return Remedy(text=f"{text}.", setting=setting, kv_bytes=size, kv_blocks=blocks)
+
+
+def _available(message: OomMessage) -> tuple[int, bool]:
+    """Return the bytes that the process could still get, and whether its own limit decides."""
+    reserved = message.reserved_bytes
+    if message.allowed_bytes is None or reserved is None:
+        return message.free_bytes, False
+    left = max(0, message.allowed_bytes - reserved)
+    return (left, True) if left < message.free_bytes else (message.free_bytes, False)
+
+
+def _line(
+    message: OomMessage,
+    cause: Cause,
+    steps: tuple[Step, ...],
+    first: int | None,
+    phase: Phase | None,
+) -> str:
+    asked = format_bytes(message.asked_bytes)
+    there = format_bytes(steps[0].size_bytes or 0)
+    when = f" {PHASE_WORDS[phase]}" if phase is not None else ""
+    if cause == "memory-fraction":
+        allowed = format_bytes(message.allowed_bytes or 0)
+        return (
+            f"The process's own limit{when}: {asked} asked, {there} left of the {allowed} that its "
+            f"memory fraction allows; the device had {format_bytes(message.free_bytes)} free."
+        )
+    if cause == "driver-refused":
+        return (
+            f"The driver refused{when} with memory free: {asked} asked, {there} free when PyTorch "
+            "looked afterwards."
+        )
+    if cause == "fragmentation":
+        stuck = format_bytes(message.unallocated_bytes or 0)
+        return (
+            f"Fragmentation{when}: {asked} asked, {there} free on the device, and {stuck} free in "
+            "segments that live tensors pin: enough together, nowhere in one piece."
+        )
+    if cause == "private-pools":
+        return (
+            f"Private memory pools{when}: {asked} asked, {there} free on the device; "
+            f"{format_bytes(message.idle_bytes)} lie free inside pools that only CUDA graphs or "
+            "their owner may use."
+        )
+    if cause == "other-processes":
+        short = format_bytes(message.asked_bytes - steps[(first or 1) - 1].sum_bytes)
+        held = format_bytes(steps[first or 0].size_bytes or 0)
+        return (
+            f"Other processes{when}: {asked} asked, {there} free, {short} short; {held} of the "
+            "device are not this process's."
+        )
+    last = format_bytes(max(0, message.asked_bytes - steps[-1].sum_bytes))
+    return (
+        f"Too little memory{when}: {asked} asked, {there} free; with all that lies free or "
+        f"elsewhere it would still be {last} short."
+    )
+
+
+def _reasons(message: OomMessage) -> list[str]:
+    found = [
+        f"GPU {message.device} has {format_bytes(message.total_bytes)}, of which "
+        f"{format_bytes(message.free_bytes)} were free."
+    ]
+    if message.allocated_bytes is not None:
+        found.append(
+            f"PyTorch held {format_bytes(message.reserved_bytes or message.allocated_bytes)}: "
+            f"{format_bytes(message.allocated_bytes)} in live tensors"
+            + (f", {format_bytes(message.idle_bytes)} idle in private pools"
+               if message.idle_bytes else "")
+            + (f", {format_bytes(message.unallocated_bytes)} stuck."
+               if message.unallocated_bytes is not None else ".")
+        )  # fmt: skip
+    if message.outside_bytes is not None:
+        found.append(
+            f"This process held {format_bytes(message.outside_bytes)} outside PyTorch: CUDA "
+            "context, NCCL, libraries."
+        )
+    for process, size in message.others:
+        held = "an unknown amount" if size is None else format_bytes(size)
+        own = ""
+        if message.process_bytes is None and size is not None and message.reserved_bytes:
+            if 0 <= size - message.reserved_bytes < (2 << 30):
+                own = ", which by its size is this process under its number outside the container"
+        found.append(f"Process {process} held {held}{own}.")
+    return found
+
+
+def _remedies(
+    message: OomMessage,
+    cause: Cause,
+    phase: Phase | None,
+    startup: StartupLog | None,
+    block: KvBlock | None,
+    short: int,
+) -> list[Remedy]:
+    found: list[Remedy] = []
+    if cause == "memory-fraction":
+        found.append(
+            Remedy(
+                text="Raise or drop the limit: the device has room.",
+                setting="torch.cuda.set_per_process_memory_fraction",
+                basis="advice",
+            )
+        )
+    if cause == "driver-refused":
+        found.append(
+            Remedy(
+                text="See who allocates at the same time: another process may have released in "
+                "between, or a pool, a MIG slice or a driver's limit is smaller than the device.",
+                basis="advice",
+            )
+        )
+    if cause == "fragmentation":
+        found.append(
+            Remedy(
+                text="Let segments grow instead of lying apart. The message cannot show that it "
+                "suffices: a memory snapshot of the failure can.",
+                setting=EXPANDABLE,
+                basis="advice",
+            )
+        )
+    if cause == "other-processes":
+        found.append(
+            Remedy(text=f"Free {format_bytes(short)} that other processes hold.", basis="arithmetic")
+        )
+    if phase == "loading":
+        found.append(
+            Remedy(
+                text="The weights alone do not fit: more ranks, or weights of fewer bits. The KV "
+                "cache is not made yet, so that --gpu-memory-utilization changes nothing here.",
+                setting="--tensor-parallel-size, --quantization, --cpu-offload-gb",
+                basis="advice",
+            )
+        )
+    elif phase == "profiling":
+        found.append(
+            Remedy(
+                text="The profile run runs the largest step: make steps smaller. The KV cache is "
+                "not made yet, so that --gpu-memory-utilization changes nothing here.",
+                setting="--max-num-batched-tokens, --max-num-seqs",
+                basis="advice",
+            )
+        )
+    elif short:
+        found.append(give_up(short, block, startup, message.total_bytes))
+    if phase == "graphs":
+        found.append(
+            Remedy(
+                text="Capture fewer or smaller graphs, or none.",
+                setting="--cudagraph-capture-sizes, --enforce-eager",
+                basis="advice",
+            )
+        )
+    return found
+
+
+def _notes(message: OomMessage, phase: Phase | None, steps: tuple[Step, ...]) -> list[str]:
+    found = []
+    if message.allocated_bytes is None:
+        found.append("The message is cut off: what PyTorch held is not in it.")
+    if message.asked_bytes in _SEGMENTS:
+        found.append(_SEGMENTS[message.asked_bytes])
+    if phase == "graphs":
+        found.append(
+            "While a CUDA graph is captured PyTorch releases nothing: part of what is stuck here "
+            "may be whole free segments."
+        )
+    if message.process_bytes is None and steps[-1].name == _ELSEWHERE:
+        found.append(
+            "The driver did not say what this process holds outside PyTorch; that is counted as "
+            "elsewhere, some 0.3 to 1 GiB."
+        )
+    if message.idle_bytes:
+        found.append(
+            'PyTorch calls the free bytes inside private pools "allocated in private pools"; here '
+            "they are counted as free."
+        )
+    if any(step.suffices is None for step in steps if step.size_bytes is not None):
+        found.append(
+            "Two printed decimals leave it open whether "
+            f"{format_bytes(message.asked_bytes)} would have fitted: "
+            f"{format_bytes(message.slack_bytes)} decide."
+        )
+    return found
