@@ -211,8 +211,9 @@ def _explain(
     scene = found.scene
     numbers: set[int] = set()
     if scene is not None:
-        numbers = {each.stack for each in (*scene.segments, *scene.pinning, *scene.holders)}
-        numbers.add(scene.stack)
+        numbers = {scene.stack, *(one.stack for one in scene.segments)}
+        numbers |= {one.stack for one in scene.pinning}
+        numbers |= {one.stack for one in scene.holders}
     return found, {number: stack_words(snapshot.stacks, number) for number in numbers}
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvatlas.oom.call_words import stack_words
     from kvatlas.oom.explain import explain_failure
     from kvatlas.oom.failure_log import Failure, FailureLog, read_failure_log
     from kvatlas.oom.kv_block import (
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
         kv_block_of_size,
     )
     from kvatlas.oom.message import OomMessage, parse_message
+    from kvatlas.oom.moment_tables import Holder, PinnedSegment, PrivatePool
     from kvatlas.oom.refusals import Refusal, parse_refusal
-    from kvatlas.oom.scene import Holder, PinnedSegment, PrivatePool, Scene, stack_words
+    from kvatlas.oom.scene import Scene
     from kvatlas.oom.settings_table import SettingOutcome
     from kvatlas.oom.snapshot_verdict import SnapshotExplanation, explain_snapshot
     from kvatlas.oom.verdict import CAUSES, OomVerdict, Remedy, Step
@@ -30,12 +32,12 @@ _HOME = {
     "CAUSES": "verdict",
     "Failure": "failure_log",
     "FailureLog": "failure_log",
-    "Holder": "scene",
+    "Holder": "moment_tables",
     "KvBlock": "kv_block",
     "OomMessage": "message",
     "OomVerdict": "verdict",
-    "PinnedSegment": "scene",
-    "PrivatePool": "scene",
+    "PinnedSegment": "moment_tables",
+    "PrivatePool": "moment_tables",
     "Refusal": "refusals",
     "Remedy": "verdict",
     "Scene": "scene",
@@ -50,7 +52,7 @@ _HOME = {
     "parse_message": "message",
     "parse_refusal": "refusals",
     "read_failure_log": "failure_log",
-    "stack_words": "scene",
+    "stack_words": "call_words",
 }
 
 __all__ = [

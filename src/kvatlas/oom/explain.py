@@ -6,12 +6,12 @@ Owns: which of a failure's two sides decides. Leaves to others: the verdicts the
 from __future__ import annotations
 
 from kvatlas.budget.startup_log import StartupLog
+from kvatlas.errors import InvariantError
 from kvatlas.oom.failure_log import Failure
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message_verdict import message_verdict
 from kvatlas.oom.refusal_verdict import refusal_verdict
 from kvatlas.oom.verdict import OomVerdict
-from kvatlas.errors import InvariantError
 
 __all__ = ["explain_failure"]
 

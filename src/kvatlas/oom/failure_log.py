@@ -1,36 +1,37 @@
 """What a log says about running out of memory: every failure, when it came, and who said it.
 
-Owns: reading a log of any size in bounded memory, which start of several counts, one failure that
-many processes repeat. Leaves to others: the words (`message`, `refusals`, `phases`, and
+Owns: which start of several counts, one failure that many processes repeat, the traceback before
+it. Leaves to others: reading (`log_blocks`), the words (`message`, `refusals`, `phases`, and
 `kvatlas.budget.log_lines` for the figures of a start), what it means (`explain`).
 
-A log is untrusted: a line longer than 16 KiB is read in overlapping parts, what is kept is bounded.
+A log is untrusted: what is kept of it is bounded.
 """
 
 from __future__ import annotations
 
-import codecs
-import stat
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kvatlas.budget.log_lines import COLOUR, CONFIG_VALUE, PHRASES, VERSION, WHO, LogFacts, take_line
+from kvatlas.budget.log_lines import (
+    COLOUR,
+    CONFIG_VALUE,
+    PHRASES,
+    VERSION,
+    WHO,
+    LogFacts,
+    take_line,
+)
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.errors import InputError
+from kvatlas.oom.log_blocks import STDIN, line_parts, log_blocks
 from kvatlas.oom.message import MESSAGE_BEGINS, OomMessage, parse_message
 from kvatlas.oom.phases import CALL, PHASE_PHRASES, Call, Phase, phase_of_calls, phase_of_line
 from kvatlas.oom.refusals import REFUSAL_PHRASES, Refusal, parse_refusal
-from kvatlas.workload.readers.text import byte_pieces
 
 __all__ = ["Failure", "FailureLog", "read_failure_log"]
 
-STDIN = "-"
-_MOST_LINE = 16 << 10
-_OVERLAP = 4 << 10
-_MOST_CARRIED = 1 << 20
 _MOST_FAILURES = 64
 _MOST_WORKERS = 256
 _MOST_CALLS = 80
@@ -90,23 +91,21 @@ class FailureLog:
 def read_failure_log(
     path: str | Path, *, on_bytes: Callable[[int], object] | None = None
 ) -> FailureLog:
-    """Return the failures in a log, plain, gzip or zstd; "-": standard input. O(bytes), O(1) memory.
+    """Return the failures in a log. O(bytes), O(1) memory.
 
     Args:
+        path: a file, plain, gzip or zstd; "-": standard input.
         on_bytes: is told how many bytes have been read, now and then.
 
     Raises: InputError when it cannot be read, or no line of it is about running out of memory.
     """
     name = str(path)
-    if name != STDIN:
-        _require_plain(Path(path))
-    pieces = _standard_input() if name == STDIN else byte_pieces(Path(path))
     reader = _Reader(name)
-    for first_line, block in _blocks(_decoded(_counted(pieces, on_bytes))):
+    for first_line, block in log_blocks(name, on_bytes):
         reader.lines = first_line + block.count(b"\n")
         if reader.waits or any(word in block for word in _BYTES):
             for number, line in enumerate(block.split(b"\n"), first_line):
-                for part in _parts(line):
+                for part in line_parts(line):
                     reader.take(number, part)
     log = reader.finished()
     if not log.failures:
@@ -272,72 +271,3 @@ class _Reader:
 def _who(text: str) -> str:
     found = WHO.search(text[:200])
     return found[1] if found else ""
-
-
-def _parts(line: bytes) -> Iterator[bytes]:
-    """Yield a line, or overlapping parts of a long one; a progress bar's returns end lines, too."""
-    if b"\r" in line:
-        for part in line.split(b"\r"):
-            yield from _parts(part)
-        return
-    yield line[:_MOST_LINE]
-    for start in range(_MOST_LINE - _OVERLAP, len(line) - _OVERLAP, _MOST_LINE - _OVERLAP):
-        yield line[start : start + _MOST_LINE]
-
-
-def _blocks(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield (number of the first line, whole lines); one without an end is cut at a bound."""
-    number, carried = 1, b""
-    for piece in pieces:
-        end = piece.rfind(b"\n")
-        if end >= 0:
-            block = carried + piece[:end]
-            yield number, block
-            number += block.count(b"\n") + 1
-            carried = piece[end + 1 :]
-            continue
-        carried += piece
-        if len(carried) > _MOST_CARRIED:
-            yield number, carried[:-_OVERLAP]
-            carried = carried[-_OVERLAP:]
-    if carried:
-        yield number, carried
-
-
-def _counted(
-    pieces: Iterable[bytes], on_bytes: Callable[[int], object] | None
-) -> Iterator[bytes]:
-    done = 0
-    for piece in pieces:
-        yield piece
-        done += len(piece)
-        if on_bytes is not None:
-            on_bytes(done)
-
-
-def _decoded(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield UTF-8: Windows' shell redirects in UTF-16."""
-    first = next(pieces, b"")
-    if not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        yield first
-        yield from pieces
-        return
-    decoder = codecs.getincrementaldecoder("utf-16")("replace")
-    yield decoder.decode(first).encode()
-    for piece in pieces:
-        yield decoder.decode(piece).encode()
-
-
-def _standard_input() -> Iterator[bytes]:
-    while piece := sys.stdin.buffer.read1(64 << 10):
-        yield piece
-
-
-def _require_plain(path: Path) -> None:
-    """Refuse what would wait for whoever writes into it, before it is opened."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise InputError(error.strerror or "cannot be read", file=path) from None
-    if not stat.S_ISREG(mode):
-        raise InputError("not a plain file", file=path, remedy="pipe it into `kvatlas oom -`")

@@ -19,6 +19,9 @@ _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _UNKNOWN = 1 << 60
 """NVML says 2**64 - 1, printed 17179869184.00 GiB, where it cannot tell (Windows, some containers).
 """
+_USUAL_OUTSIDE = 1 << 30
+"""A process takes this much at most outside PyTorch, as a rule; and the driver for itself."""
+_MOST_OUTSIDE = 2 << 30
 MESSAGE_BEGINS = "out of memory. Tried to allocate "
 """What every form holds."""
 
@@ -92,13 +95,40 @@ class OomMessage:
         return max(0, self.process_bytes - self.reserved_bytes)
 
     @property
-    def elsewhere_bytes(self) -> int | None:
-        """What this process does not hold: other processes, and what the driver keeps.
+    def own_process(self) -> int | None:
+        """Which of `others` is this process by its size, None where the driver knows it itself.
 
-        Without `process_bytes` this process's own memory outside PyTorch is part of it.
+        Inside a container a process does not know its number outside. Its size is what PyTorch has
+        and some hundred MiB of CUDA context.
         """
-        mine = self.reserved_bytes if self.process_bytes is None else self.process_bytes
-        return None if mine is None else max(0, self.total_bytes - self.free_bytes - mine)
+        reserved = self.reserved_bytes
+        if self.process_bytes is not None or not reserved:
+            return None
+        more = [
+            (size - reserved, process)
+            for process, size in self.others
+            if size is not None and -self.slack_bytes <= size - reserved < _MOST_OUTSIDE
+        ]
+        return min(more)[1] if more else None
+
+    @property
+    def others_bytes(self) -> int | None:
+        """What other processes hold, 0 for none, None where the message does not let one say.
+
+        Those that the driver names; and where more than a GiB of the device is unaccounted for,
+        that: other containers' processes are not named everywhere.
+        """
+        mine = self.process_bytes
+        own = self.own_process
+        if mine is None and own is not None:
+            mine = dict(self.others)[own]
+        named = sum(size or 0 for process, size in self.others if process != own)
+        if mine is None:
+            if self.reserved_bytes is None:
+                return named or None
+            mine = self.reserved_bytes + _USUAL_OUTSIDE
+        unaccounted = self.total_bytes - self.free_bytes - mine
+        return max(named, unaccounted if unaccounted > _USUAL_OUTSIDE else 0)
 
 
 def parse_message(text: str) -> OomMessage | None:

@@ -10,26 +10,19 @@ tensors pin. What it calls "allocated in private pools" are the free bytes insid
 
 from __future__ import annotations
 
-from kvatlas.budget.measured import measured
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
+from kvatlas.oom.message_remedies import message_remedies
 from kvatlas.oom.phases import PHASE_WORDS, Phase
-from kvatlas.oom.verdict import Cause, OomVerdict, Remedy, Step, ladder
+from kvatlas.oom.verdict import RUNGS, Cause, OomVerdict, Step, cause_of_rung, ladder
 from kvatlas.units import format_bytes
 
-__all__ = ["EXPANDABLE", "give_up", "message_verdict"]
+__all__ = ["message_verdict"]
 
-EXPANDABLE = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
-_STUCK, _IDLE, _ELSEWHERE = "free, but pinned by live blocks", "free in private pools", "elsewhere"
 _SEGMENTS = {
     2 << 20: "2 MiB is the segment that requests of up to 1 MiB share: less may have been asked.",
     20 << 20: "20 MiB is the segment that requests of 1 to 10 MiB share: less may have been asked.",
-}
-_CAUSE_OF: dict[str, Cause] = {
-    _STUCK: "fragmentation",
-    _IDLE: "private-pools",
-    _ELSEWHERE: "other-processes",
 }
 
 
@@ -53,17 +46,17 @@ def message_verdict(
         ("allowed and unused" if limited else "free on the device", available)
     ]
     if message.unallocated_bytes is not None:
-        rungs.append((_STUCK, message.unallocated_bytes))
+        rungs.append((RUNGS["stuck"], message.unallocated_bytes))
     if message.idle_bytes:
-        rungs.append((_IDLE, message.idle_bytes))
-    if not limited:
-        rungs.append((_ELSEWHERE, message.elsewhere_bytes))
+        rungs.append((RUNGS["idle"], message.idle_bytes))
+    if not limited and message.others_bytes != 0:
+        rungs.append((RUNGS["others"], message.others_bytes))
     steps, first = ladder(asked, tuple(rungs), message.slack_bytes)
     cause: Cause = "capacity"
     if first == 0:
         cause = "memory-fraction" if limited else "driver-refused"
     elif first is not None:
-        cause = _CAUSE_OF[steps[first].name]
+        cause = cause_of_rung(steps[first].name)
     elif limited:
         cause = "memory-fraction"
     short = max(0, asked - available)
@@ -72,40 +65,9 @@ def message_verdict(
         line=_line(message, cause, steps, first, phase),
         reasons=tuple(_reasons(message)),
         steps=steps,
-        remedies=tuple(_remedies(message, cause, phase, startup, block, short)),
+        remedies=tuple(message_remedies(cause, phase, startup, block, short, message.total_bytes)),
         notes=tuple(_notes(message, phase, steps)),
     )
-
-
-def give_up(
-    size_bytes: int,
-    block: KvBlock | None,
-    startup: StartupLog | None,
-    total_bytes: int | None,
-    *,
-    why: str = "",
-    setting: str = "",
-) -> Remedy:
-    """Return the remedy of a smaller KV cache: so many bytes less, and how to say that to vLLM.
-
-    `why`: what the sentence begins with; `setting`: what else has to be set for it.
-    """
-    blocks = None if block is None else block.blocks(size_bytes)
-    size = size_bytes if block is None or blocks is None else blocks * block.size_bytes
-    facts = None if startup is None else measured(startup)
-    flag = ""
-    if facts is not None and facts.kv_bytes is not None and facts.kv_bytes > size:
-        flag = f"--kv-cache-memory-bytes {(facts.kv_bytes - size) >> 20 << 20}"
-    elif total_bytes:
-        share = -(-100 * size // total_bytes) / 100
-        flag = f"--gpu-memory-utilization lower by {share:.2f}"
-    setting = ", ".join(part for part in (setting, flag) if part)
-    text = f"{why}: leave" if why else "Leave"
-    text += f" {format_bytes(size)} more outside the KV cache"
-    if block is not None and blocks is not None:
-        about = "" if block.exact else "about "
-        text += f": {about}{blocks:,} KV blocks of {format_bytes(block.size_bytes)} less"
-    return Remedy(text=f"{text}.", setting=setting, kv_bytes=size, kv_blocks=blocks)
 
 
 def _available(message: OomMessage) -> tuple[int, bool]:
@@ -159,8 +121,8 @@ def _line(
         )
     last = format_bytes(max(0, message.asked_bytes - steps[-1].sum_bytes))
     return (
-        f"Too little memory{when}: {asked} asked, {there} free; with all that lies free or "
-        f"elsewhere it would still be {last} short."
+        f"Too little memory{when}: {asked} asked, {there} free; with every free byte in one piece "
+        f"it would still be {last} short."
     )
 
 
@@ -186,79 +148,9 @@ def _reasons(message: OomMessage) -> list[str]:
     for process, size in message.others:
         held = "an unknown amount" if size is None else format_bytes(size)
         own = ""
-        if message.process_bytes is None and size is not None and message.reserved_bytes:
-            if 0 <= size - message.reserved_bytes < (2 << 30):
-                own = ", which by its size is this process under its number outside the container"
+        if process == message.own_process:
+            own = ": by its size this process, under its number outside the container"
         found.append(f"Process {process} held {held}{own}.")
-    return found
-
-
-def _remedies(
-    message: OomMessage,
-    cause: Cause,
-    phase: Phase | None,
-    startup: StartupLog | None,
-    block: KvBlock | None,
-    short: int,
-) -> list[Remedy]:
-    found: list[Remedy] = []
-    if cause == "memory-fraction":
-        found.append(
-            Remedy(
-                text="Raise or drop the limit: the device has room.",
-                setting="torch.cuda.set_per_process_memory_fraction",
-                basis="advice",
-            )
-        )
-    if cause == "driver-refused":
-        found.append(
-            Remedy(
-                text="See who allocates at the same time: another process may have released in "
-                "between, or a pool, a MIG slice or a driver's limit is smaller than the device.",
-                basis="advice",
-            )
-        )
-    if cause == "fragmentation":
-        found.append(
-            Remedy(
-                text="Let segments grow instead of lying apart. The message cannot show that it "
-                "suffices: a memory snapshot of the failure can.",
-                setting=EXPANDABLE,
-                basis="advice",
-            )
-        )
-    if cause == "other-processes":
-        found.append(
-            Remedy(text=f"Free {format_bytes(short)} that other processes hold.", basis="arithmetic")
-        )
-    if phase == "loading":
-        found.append(
-            Remedy(
-                text="The weights alone do not fit: more ranks, or weights of fewer bits. The KV "
-                "cache is not made yet, so that --gpu-memory-utilization changes nothing here.",
-                setting="--tensor-parallel-size, --quantization, --cpu-offload-gb",
-                basis="advice",
-            )
-        )
-    elif phase == "profiling":
-        found.append(
-            Remedy(
-                text="The profile run runs the largest step: make steps smaller. The KV cache is "
-                "not made yet, so that --gpu-memory-utilization changes nothing here.",
-                setting="--max-num-batched-tokens, --max-num-seqs",
-                basis="advice",
-            )
-        )
-    elif short:
-        found.append(give_up(short, block, startup, message.total_bytes))
-    if phase == "graphs":
-        found.append(
-            Remedy(
-                text="Capture fewer or smaller graphs, or none.",
-                setting="--cudagraph-capture-sizes, --enforce-eager",
-                basis="advice",
-            )
-        )
     return found
 
 
@@ -273,10 +165,14 @@ def _notes(message: OomMessage, phase: Phase | None, steps: tuple[Step, ...]) ->
             "While a CUDA graph is captured PyTorch releases nothing: part of what is stuck here "
             "may be whole free segments."
         )
-    if message.process_bytes is None and steps[-1].name == _ELSEWHERE:
+    if (
+        message.process_bytes is None
+        and message.own_process is None
+        and steps[-1].name == RUNGS["others"]
+    ):
         found.append(
-            "The driver did not say what this process holds outside PyTorch; that is counted as "
-            "elsewhere, some 0.3 to 1 GiB."
+            "The driver did not say what this process holds outside PyTorch; it is taken to be "
+            "1 GiB at most."
         )
     if message.idle_bytes:
         found.append(

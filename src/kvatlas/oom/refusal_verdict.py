@@ -192,7 +192,8 @@ def _no_blocks(facts: Measured) -> OomVerdict:
 def _length(refusal: Refusal, facts: Measured, block: KvBlock | None) -> OomVerdict:
     tokens, most = refusal.tokens or 0, refusal.most_tokens
     needed, there = refusal.asked_bytes, refusal.free_bytes
-    remedies, steps = [], ()
+    remedies: list[Remedy] = []
+    steps: tuple[Step, ...] = ()
     if needed is None or there is None:
         line = (
             f"One request of {tokens:,} tokens does not fit: the KV cache holds {most or 0:,} "

@@ -58,86 +58,84 @@ class Refusal:
 
 
 # (phrase that the line must hold, kind, pattern with named groups)
-_FORMS: tuple[tuple[str, RefusalKind, re.Pattern[str]], ...] = tuple(
-    (phrase, kind, re.compile(pattern))
-    for phrase, kind, pattern in (
-        (
-            "is less than desired",
-            "free-memory",
-            rf"(?:Free memory on device|Available memory on node) ?(?P<where>[^\s(]{{0,40}}) ?"
-            rf"\((?P<free>{_NUMBER})/(?P<total>{_NUMBER}) GiB\) on startup is less than desired "
-            rf"[GC]PU memory utilization \((?P<share>[0-9.]{{1,20}}), (?P<asked>{_NUMBER}) GiB\)",
-        ),
-        (
-            "engine's budget after excluding",
-            "free-memory",
-            rf"Free memory on device (?P<where>[^\s(]{{0,40}}) ?"
-            rf"\((?P<free>{_NUMBER})/(?P<total>{_NUMBER}) GiB\) on startup is less than the "
-            r"engine's budget after excluding external process's weights "
-            rf"\((?P<share>[0-9.]{{1,20}}), (?P<asked>{_NUMBER}) GiB\)",
-        ),
-        (
-            "Externally held weights",
-            "external-weights",
-            rf"Externally held weights on device (?P<where>[^\s(]{{0,40}}) ?"
-            rf"\((?P<asked>{_NUMBER})/(?P<total>{_NUMBER}) GiB\) exceed the desired GPU memory "
-            rf"utilization \((?P<share>[0-9.]{{1,20}}), (?P<free>{_NUMBER}) GiB\)",
-        ),
-        (
-            "No available memory for the cache blocks",
-            "no-blocks",
-            "No available memory for the cache blocks",
-        ),
-        ("Cannot auto-fit max_model_len", "no-blocks", "Cannot auto-fit max_model_len"),
-        (
-            "KV cache is needed, which is larger",
-            "length",
-            rf"max seq len \((?P<tokens>{_COUNT})\), \(?(?P<asked>{_NUMBER}) GiB KV cache is "
-            rf"needed, which is larger than the available KV cache memory \((?P<free>{_NUMBER}) "
-            rf"GiB\)(?:[^(]{{0,80}}?the estimated maximum model length is (?P<most>{_COUNT}))?",
-        ),
-        (
-            "that can be stored in KV cache",
-            "length",
-            rf"max seq len \((?P<tokens>{_COUNT})\) is larger than the maximum number of tokens "
-            rf"that can be stored in KV cache \((?P<most>{_COUNT})\)",
-        ),
-        (
-            "Error in memory profiling",
-            "profiling",
-            rf"Error in memory profiling\. Initial free memory (?P<asked>{_NUMBER}) ?(?:GiB)?, "
-            rf"current free memory (?P<free>{_NUMBER})",
-        ),
-        (
-            "out of memory occurred when warming up",
-            "warm-up",
-            r"out of memory occurred when warming up (?P<where>sampler|pooler)[^.]{0,60}? with "
-            rf"(?P<tokens>{_COUNT}) dummy requests",
-        ),
-        (
-            "Failed to load model - not enough GPU memory",
-            "weights",
-            "Failed to load model - not enough GPU memory",
-        ),
-        (
-            "exceeds available Mamba cache",
-            "mamba-blocks",
-            rf"max_num_seqs \((?P<tokens>{_COUNT})\) exceeds available Mamba cache blocks "
-            rf"\((?P<most>{_COUNT})\)",
-        ),
-        ("Tried to allocate more than 1EB", "request-size", "Tried to allocate more than 1EB"),
-        ("CUDA error: out of memory", "driver", "(?P<where>CUDA) error: out of memory"),
-        ("HIP error: out of memory", "driver", "(?P<where>HIP) error: out of memory"),
-        ("Cuda failure", "driver", r"(?P<where>NCCL)?.{0,200}Cuda failure (?:2 )?'out of memory'"),
-        ("CUBLAS_STATUS_ALLOC_FAILED", "driver", "(?P<where>CUBLAS)_STATUS_ALLOC_FAILED"),
-        (
-            "DefaultCPUAllocator",
-            "host",
-            rf"DefaultCPUAllocator: (?:can't|not enough|can not) .{{0,40}}you tried to allocate "
-            rf"(?P<asked>{_COUNT}) bytes",
-        ),
-    )
+_TEXTS: tuple[tuple[str, RefusalKind, str], ...] = (
+    (
+        "is less than desired",
+        "free-memory",
+        rf"(?:Free memory on device|Available memory on node) ?(?P<where>[^\s(]{{0,40}}) ?"
+        rf"\((?P<free>{_NUMBER})/(?P<total>{_NUMBER}) GiB\) on startup is less than desired "
+        rf"[GC]PU memory utilization \((?P<share>[0-9.]{{1,20}}), (?P<asked>{_NUMBER}) GiB\)",
+    ),
+    (
+        "engine's budget after excluding",
+        "free-memory",
+        rf"Free memory on device (?P<where>[^\s(]{{0,40}}) ?"
+        rf"\((?P<free>{_NUMBER})/(?P<total>{_NUMBER}) GiB\) on startup is less than the "
+        r"engine's budget after excluding external process's weights "
+        rf"\((?P<share>[0-9.]{{1,20}}), (?P<asked>{_NUMBER}) GiB\)",
+    ),
+    (
+        "Externally held weights",
+        "external-weights",
+        rf"Externally held weights on device (?P<where>[^\s(]{{0,40}}) ?"
+        rf"\((?P<asked>{_NUMBER})/(?P<total>{_NUMBER}) GiB\) exceed the desired GPU memory "
+        rf"utilization \((?P<share>[0-9.]{{1,20}}), (?P<free>{_NUMBER}) GiB\)",
+    ),
+    (
+        "No available memory for the cache blocks",
+        "no-blocks",
+        "No available memory for the cache blocks",
+    ),
+    ("Cannot auto-fit max_model_len", "no-blocks", "Cannot auto-fit max_model_len"),
+    (
+        "KV cache is needed, which is larger",
+        "length",
+        rf"max seq len \((?P<tokens>{_COUNT})\), \(?(?P<asked>{_NUMBER}) GiB KV cache is "
+        rf"needed, which is larger than the available KV cache memory \((?P<free>{_NUMBER}) "
+        rf"GiB\)(?:[^(]{{0,80}}?the estimated maximum model length is (?P<most>{_COUNT}))?",
+    ),
+    (
+        "that can be stored in KV cache",
+        "length",
+        rf"max seq len \((?P<tokens>{_COUNT})\) is larger than the maximum number of tokens "
+        rf"that can be stored in KV cache \((?P<most>{_COUNT})\)",
+    ),
+    (
+        "Error in memory profiling",
+        "profiling",
+        rf"Error in memory profiling\. Initial free memory (?P<asked>{_NUMBER}) ?(?:GiB)?, "
+        rf"current free memory (?P<free>{_NUMBER})",
+    ),
+    (
+        "out of memory occurred when warming up",
+        "warm-up",
+        r"out of memory occurred when warming up (?P<where>sampler|pooler)[^.]{0,60}? with "
+        rf"(?P<tokens>{_COUNT}) dummy requests",
+    ),
+    (
+        "Failed to load model - not enough GPU memory",
+        "weights",
+        "Failed to load model - not enough GPU memory",
+    ),
+    (
+        "exceeds available Mamba cache",
+        "mamba-blocks",
+        rf"max_num_seqs \((?P<tokens>{_COUNT})\) exceeds available Mamba cache blocks "
+        rf"\((?P<most>{_COUNT})\)",
+    ),
+    ("Tried to allocate more than 1EB", "request-size", "Tried to allocate more than 1EB"),
+    ("CUDA error: out of memory", "driver", "(?P<where>CUDA) error: out of memory"),
+    ("HIP error: out of memory", "driver", "(?P<where>HIP) error: out of memory"),
+    ("Cuda failure", "driver", r"(?P<where>NCCL)?.{0,200}Cuda failure (?:2 )?'out of memory'"),
+    ("CUBLAS_STATUS_ALLOC_FAILED", "driver", "(?P<where>CUBLAS)_STATUS_ALLOC_FAILED"),
+    (
+        "DefaultCPUAllocator",
+        "host",
+        rf"DefaultCPUAllocator: (?:can't|not enough|can not) .{{0,40}}you tried to allocate "
+        rf"(?P<asked>{_COUNT}) bytes",
+    ),
 )
+_FORMS = tuple((phrase, kind, re.compile(pattern)) for phrase, kind, pattern in _TEXTS)
 REFUSAL_PHRASES = tuple(phrase for phrase, _, _ in _FORMS)
 """Every line that is a refusal holds one of them."""
 

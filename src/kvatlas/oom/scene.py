@@ -6,60 +6,28 @@ moment. Leaves to others: the twin (`kvatlas.device`), what it means (`snapshot_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from kvatlas.device import AllocatorMoment, DeviceTwin, Limits, PinningStack
 from kvatlas.device.settings import AllocatorSettings
-from kvatlas.device.snapshot import Stacks
 from kvatlas.errors import InputError
+from kvatlas.oom.moment_tables import (
+    MOST_ROWS,
+    Holder,
+    PinnedSegment,
+    PrivatePool,
+    holders,
+    pinned_segments,
+    private_pools,
+)
 
-__all__ = ["Holder", "PinnedSegment", "PrivatePool", "Scene", "recorded_scene", "replayed_scene",
-           "stack_words"]  # fmt: skip
+__all__ = ["Scene", "failures_of", "recorded_scene", "replayed_scene"]
 
 _OOM = 7
 _MIB = 1 << 20
-_MOST_ROWS = 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """The live blocks of one stack: how many, and their bytes."""
-
-    stack: int
-    blocks: int
-    held_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PinnedSegment:
-    """A segment with free bytes that live blocks pin.
-
-    Attributes:
-        address, size_bytes: the segment. free_bytes: free in it; largest_bytes: in one piece.
-        live_blocks, live_bytes: what pins it. smallest_bytes, stack: the smallest of those blocks
-            and where it was allocated, 0: not known.
-    """
-
-    address: int
-    size_bytes: int
-    free_bytes: int
-    largest_bytes: int
-    live_blocks: int
-    live_bytes: int
-    smallest_bytes: int
-    stack: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrivatePool:
-    """A memory pool of a CUDA graph, or of whoever made it."""
-
-    pool: tuple[int, int]
-    segments: int
-    reserved_bytes: int
-    active_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,25 +126,6 @@ def replayed_scene(
     )
 
 
-def stack_words(stacks: Stacks, number: int) -> str:
-    """Return the innermost call outside torch, and its caller: `load (model.py:12) < main (...)`.
-
-    "" where nothing was recorded.
-    """
-    frames = stacks.of(number)
-    python = [
-        frame
-        for frame in frames
-        if frame.filename.endswith(".py")
-        and "/torch/" not in frame.filename
-        and not frame.filename.startswith("torch/")
-    ]
-    chosen = python or list(frames)
-    return " < ".join(
-        f"{frame.name} ({frame.filename.rpartition('/')[2]}:{frame.line})" for frame in chosen[:2]
-    )
-
-
 def _needed(asked: int, settings: AllocatorSettings) -> int:
     """Return the segment that the driver is asked for."""
     if asked <= _MIB:
@@ -200,12 +149,9 @@ def _scene(
     settings: AllocatorSettings,
 ) -> Scene:
     reserved, active, stuck, releasable, idle = bytes_
-    shared = moment.segment_pool == 0
-    segment = np.repeat(np.arange(moment.segment_bytes.size), np.diff(moment.first_block))
-    free_block = moment.block_state == 0
-    usable = moment.block_bytes[free_block & shared[segment]]
-    pinned = np.flatnonzero(moment.pinned() & shared)
-    rows = pinned[np.argsort(-moment.free_bytes()[pinned], kind="stable")][:_MOST_ROWS]
+    shared = _shared(moment)
+    usable = shared.block_bytes[shared.block_state == 0]
+    pinned = np.flatnonzero(shared.pinned())
     return Scene(
         recorded=recorded,
         event=event,
@@ -222,57 +168,22 @@ def _scene(
         stack=stack,
         largest_bytes=int(usable.max(initial=0)),
         pinned_segments=int(pinned.size),
-        segments=tuple(_segment(moment, int(at)) for at in rows),
-        pinning=moment.pinning_stacks()[:_MOST_ROWS],
-        holders=_holders(moment),
-        pools=_pools(twin, moment, segment),
+        segments=pinned_segments(shared, pinned),
+        pinning=shared.pinning_stacks()[:MOST_ROWS],
+        holders=holders(moment),
+        pools=private_pools(moment, twin.snapshot.pools),
     )
 
 
-def _segment(moment: AllocatorMoment, at: int) -> PinnedSegment:
-    blocks = slice(int(moment.first_block[at]), int(moment.first_block[at + 1]))
-    sizes, free = moment.block_bytes[blocks], moment.block_state[blocks] == 0
-    live = np.flatnonzero(~free)
-    smallest = live[np.argmin(sizes[live])]
-    return PinnedSegment(
-        address=int(moment.segment_address[at]),
-        size_bytes=int(moment.segment_bytes[at]),
-        free_bytes=int(sizes[free].sum()),
-        largest_bytes=int(sizes[free].max(initial=0)),
-        live_blocks=int(live.size),
-        live_bytes=int(sizes[live].sum()),
-        smallest_bytes=int(sizes[smallest]),
-        stack=int(moment.block_stack[blocks][smallest]),
-    )
-
-
-def _holders(moment: AllocatorMoment) -> tuple[Holder, ...]:
-    live = np.flatnonzero(moment.block_state != 0)
-    stacks, at = np.unique(moment.block_stack[live], return_inverse=True)
-    at = at.reshape(-1)
-    held = np.bincount(at, weights=moment.block_bytes[live], minlength=stacks.size)
-    blocks = np.bincount(at, minlength=stacks.size)
-    order = np.argsort(-held, kind="stable")[:_MOST_ROWS]
-    return tuple(
-        Holder(stack=int(stacks[one]), blocks=int(blocks[one]), held_bytes=int(held[one]))
-        for one in order
-    )
-
-
-def _pools(twin: DeviceTwin, moment: AllocatorMoment, segment: object) -> tuple[PrivatePool, ...]:
-    active = np.where(moment.block_state != 0, moment.block_bytes, 0)
-    per_segment = np.bincount(
-        np.asarray(segment), weights=active, minlength=moment.segment_bytes.size
-    )
-    found = []
-    for pool in np.unique(moment.segment_pool[moment.segment_pool != 0]).tolist():
-        mine = moment.segment_pool == pool
-        found.append(
-            PrivatePool(
-                pool=twin.snapshot.pools[pool],
-                segments=int(np.count_nonzero(mine)),
-                reserved_bytes=int(moment.segment_bytes[mine].sum()),
-                active_bytes=int(per_segment[mine].sum()),
-            )
-        )
-    return tuple(sorted(found, key=lambda one: -one.reserved_bytes))
+def _shared(moment: AllocatorMoment) -> AllocatorMoment:
+    """Return the part of a moment that is in no private pool."""
+    mine = moment.segment_pool == 0
+    counts = np.diff(moment.first_block)
+    blocks = np.repeat(mine, counts)
+    changes: dict[str, Any] = {"first_block": np.append(0, np.cumsum(counts[mine]))}
+    for each in fields(moment):
+        if each.name.startswith("segment_"):
+            changes[each.name] = getattr(moment, each.name)[mine]
+        elif each.name.startswith("block_"):
+            changes[each.name] = getattr(moment, each.name)[blocks]
+    return replace(moment, **changes)

@@ -7,15 +7,15 @@ Owns: the comparison with a capacity, the choice of the one to recommend. Leaves
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvatlas.device.survival import Survival
 from kvatlas.oom.kv_block import KvBlock
 
-__all__ = ["SettingOutcome", "choose", "outcomes"]
+__all__ = ["SettingOutcome", "choose", "clearly_better", "conf_text", "outcomes"]
 
-_ALIKE = 0.01
-"""Settings whose needs differ by less than this share of the memory cost the same."""
+_CLEARLY = 0.01
+"""Settings whose needs differ by less than this share cost the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,28 @@ def choose(rows: tuple[SettingOutcome, ...], order: Iterable[str]) -> SettingOut
     if not passed:
         return None
     least = min(row.needs_bytes for row in passed)
-    alike = [row for row in passed if row.needs_bytes <= least * (1 + _ALIKE)]
+    alike = [row for row in passed if row.needs_bytes <= least * (1 + _CLEARLY)]
     places = {text: at for at, text in enumerate(order)}
-    return min(
-        alike, key=lambda row: (row.fraction is not None, places.get(row.text, len(places)))
-    )
+    return min(alike, key=lambda row: (row.fraction is not None, places.get(row.text, len(places))))
+
+
+def clearly_better(
+    rows: tuple[SettingOutcome, ...], order: tuple[str, ...]
+) -> SettingOutcome | None:
+    """Return the setting that needs clearly less than the recording's own, None where none does.
+
+    All rows begin alike, so that the difference is the setting's.
+    """
+    own = next((row for row in rows if row.recorded), None)
+    if own is None:
+        return None
+    less = tuple(row for row in rows if row.needs_bytes <= own.needs_bytes * (1 - _CLEARLY))
+    return choose(tuple(replace(row, survives=True) for row in less), order)
+
+
+def conf_text(row: SettingOutcome, rows: tuple[SettingOutcome, ...]) -> str:
+    """Return what to type for a setting; the defaults are typed by taking away what is set."""
+    if row.text:
+        return f"PYTORCH_CUDA_ALLOC_CONF={row.text}"
+    own = next((each.text for each in rows if each.recorded), "")
+    return f"PYTORCH_CUDA_ALLOC_CONF without {own}"

@@ -9,7 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CAUSES", "Basis", "Cause", "OomVerdict", "Remedy", "Step", "ladder"]
+__all__ = [
+    "CAUSES",
+    "RUNGS",
+    "Basis",
+    "Cause",
+    "OomVerdict",
+    "Remedy",
+    "Step",
+    "cause_of_rung",
+    "counted",
+    "ladder",
+]
 
 Cause = Literal[
     "fragmentation",
@@ -50,6 +61,26 @@ CAUSES: dict[Cause, str] = {
 """Every cause and its title."""
 
 Basis = Literal["replayed", "arithmetic", "vLLM's figure", "advice"]
+
+
+RUNGS = {
+    "releasable": "free, not released",
+    "stuck": "free, but pinned by live blocks",
+    "idle": "free in private pools",
+    "others": "held by others",
+}
+"""What could have been enough beyond what was free, by what one would have to undo for it."""
+_CAUSE_OF_RUNG: dict[str, Cause] = {
+    RUNGS["releasable"]: "fragmentation",
+    RUNGS["stuck"]: "fragmentation",
+    RUNGS["idle"]: "private-pools",
+    RUNGS["others"]: "other-processes",
+}
+
+
+def cause_of_rung(name: str) -> Cause:
+    """Return the cause when this rung is the first that suffices."""
+    return _CAUSE_OF_RUNG[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +167,8 @@ def ladder(
         if first is None and (suffices or (suffices is None and spare >= 0)):
             first = at
     return tuple(steps), first
+
+
+def counted(number: int, word: str) -> str:
+    """Return `1 block`, `2 blocks`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvatlas.oom import Failure, OomVerdict, Scene
+from kvatlas.oom import Failure, OomVerdict, Remedy, Scene
 from kvatlas.oom.phases import PHASE_WORDS
 from kvatlas.report.numbers import count
 from kvatlas.report.oom_document import OomDocument
@@ -21,9 +21,10 @@ __all__ = [
     "oom_facts",
     "pinning_table",
     "pools_table",
-    "remedies_table",
+    "remedy_words",
     "segments_table",
     "settings_table",
+    "under",
 ]
 
 _DASH = "–"
@@ -50,25 +51,28 @@ def ladder_table(verdict: OomVerdict) -> TextTable:
     )
 
 
-def remedies_table(verdict: OomVerdict) -> TextTable:
-    """Return what to change, the best first."""
-    return TextTable(
-        title="What to change",
-        columns=("", "why", "KV blocks", "basis"),
-        rows=tuple(
-            (
-                remedy.setting or "by hand",
-                remedy.text,
-                _DASH if remedy.kv_blocks is None else count(-remedy.kv_blocks),
-                remedy.basis,
-            )
-            for remedy in verdict.remedies
-        ),
-        words=frozenset({0, 1, 3}),
-        marked=frozenset({0}),
-        note="replayed: the recorded requests ran under it; arithmetic: from the figures; advice: "
-        "not checked",
-    )
+def remedy_words(remedy: Remedy) -> str:
+    """Return what a remedy rests on and costs: `replayed · no KV block`."""
+    words = [remedy.basis if remedy.basis != "advice" else "advice, not checked"]
+    if remedy.kv_blocks:
+        words.append(f"{remedy.kv_blocks:,} KV block{'' if remedy.kv_blocks == 1 else 's'}")
+    elif remedy.kv_bytes:
+        words.append(f"{format_bytes(remedy.kv_bytes)} of KV cache")
+    elif remedy.basis == "replayed":
+        words.append("no KV block")
+    return " · ".join(words)
+
+
+def under(document: OomDocument) -> str:
+    """Return the line under the title: what was explained."""
+    parts = []
+    if document.log is not None and document.failure is not None:
+        where = "standard input" if document.log.file == "-" else document.log.file
+        parts.append(f"{where}, line {document.failure.line:,}")
+    if document.snapshot is not None:
+        found = document.snapshot
+        parts.append(f"{document.snapshot_file}, GPU {found.device}")
+    return " · ".join(parts)
 
 
 def settings_table(document: OomDocument) -> TextTable:
@@ -189,6 +193,11 @@ def failures_table(document: OomDocument) -> TextTable:
     )
 
 
+def times(number: int) -> str:
+    """Return how often, in words."""
+    return "once" if number == 1 else f"{number:,} times"
+
+
 def failure_words(failure: Failure) -> str:
     """Return a failure in some words."""
     if failure.message is not None:
@@ -205,8 +214,7 @@ def oom_facts(document: OomDocument) -> Iterator[tuple[str, str]]:
     """Yield the figures that need no table."""
     log, failure, found = document.log, document.failure, document.snapshot
     if log is not None and failure is not None:
-        where = "standard input" if log.file == "-" else log.file
-        yield "Log", f"{where}, line {failure.line:,} of {log.lines:,}"
+        yield "Log", f"{log.lines:,} lines; the failure is there {times(failure.times)}"
         if log.startup.version:
             starts = f"vLLM {log.startup.version}"
             if log.starts > 1:
@@ -226,7 +234,7 @@ def oom_facts(document: OomDocument) -> Iterator[tuple[str, str]]:
                 ),
             )
     if found is not None:
-        yield "Snapshot", f"{document.snapshot_file}, GPU {found.device}, {found.events:,} events"
+        yield "Snapshot", f"{found.events:,} events"
         yield "Settings", found.settings or "defaults"
         if found.scene is not None and found.scene.recorded:
             which = f"event {found.scene.event:,}"

@@ -6,6 +6,8 @@ Owns: its look. Leaves to others: tables (`oom_tables`), every figure and senten
 from __future__ import annotations
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from kvatlas.report.console import heading, two_columns
@@ -18,9 +20,10 @@ from kvatlas.report.oom_tables import (
     oom_facts,
     pinning_table,
     pools_table,
-    remedies_table,
+    remedy_words,
     segments_table,
     settings_table,
+    under,
 )
 from kvatlas.report.plain_text import plain
 from kvatlas.report.text_table import terminal_table
@@ -34,7 +37,7 @@ def print_oom(console: Console, document: OomDocument) -> None:
     blank = Text()
     parts: list[RenderableType] = [
         blank,
-        *terminal_head(verdict.title, "", [verdict.line, *_remedy(document)], ""),
+        *terminal_head(verdict.title, under(document), [verdict.line], ""),
         blank,
     ]
     reasons = list(verdict.reasons)
@@ -42,9 +45,11 @@ def print_oom(console: Console, document: OomDocument) -> None:
         reasons += [f"By the log alone: {document.log_verdict.line}"]
     if reasons:
         parts += [heading("Why")]
-        parts += [Text(f"  {plain(reason, 600)}") for reason in reasons]
+        parts += [Padding(Text(plain(reason, 600)), (0, 0, 0, 2)) for reason in reasons]
         parts.append(blank)
-    tables = [remedies_table(verdict), ladder_table(verdict), failures_table(document)]
+    if verdict.remedies:
+        parts += [heading("What to change", "the best first"), _remedies(document), blank]
+    tables = [ladder_table(verdict), failures_table(document)]
     scene = None if document.snapshot is None else document.snapshot.scene
     stacks = dict(document.stacks)
     if scene is not None:
@@ -61,8 +66,16 @@ def print_oom(console: Console, document: OomDocument) -> None:
     console.print(Group(*parts))
 
 
-def _remedy(document: OomDocument) -> list[str]:
-    remedy = document.verdict.remedy
-    if remedy is None:
-        return []
-    return [f"{remedy.setting}: {remedy.text}" if remedy.setting else remedy.text]
+def _remedies(document: OomDocument) -> Padding:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for number, remedy in enumerate(document.verdict.remedies, 1):
+        text = Text()
+        if remedy.setting:
+            text.append(plain(remedy.setting, 300), style="bold")
+            text.append("\n")
+        text.append(plain(remedy.text, 600))
+        text.append(f"  [{remedy_words(remedy)}]", style="dim")
+        grid.add_row(Text(f"{number}"), text)
+    return Padding(grid, (0, 0, 0, 2), expand=False)
