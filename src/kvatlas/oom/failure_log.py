@@ -37,6 +37,7 @@ _MOST_WORKERS = 256
 _MOST_CALLS = 80
 _MOST_ENGINES = 4096
 _WRAPPED_LINES = 12
+_BEGINS_AT_AN_END = MESSAGE_BEGINS.partition(" Tried")[0]
 _WORDS = ("File ", *PHASE_PHRASES, *REFUSAL_PHRASES, *PHRASES, MESSAGE_BEGINS)
 _BYTES = tuple({word.encode() for word in (*_WORDS, "out of memory")})
 
@@ -181,12 +182,15 @@ class _Reader:
         refusal = parse_refusal(text)
         if refusal is not None:
             self._add(number, who, None, refusal)
+        elif text.rstrip().endswith(_BEGINS_AT_AN_END):
+            self._open = (number, [text])
 
     def _continue(self, number: int, text: str) -> None:
         """Join the next line to a message that is not whole yet."""
         assert self._open is not None
         begun, texts = self._open
-        if MESSAGE_BEGINS in text or len(texts) == _WRAPPED_LINES:
+        begins = MESSAGE_BEGINS in text or parse_refusal(text) or VERSION.search(text)
+        if begins or len(texts) == _WRAPPED_LINES:
             self._close()
             self.take(number, text.encode())
             return
