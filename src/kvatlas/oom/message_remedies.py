@@ -123,6 +123,14 @@ def message_remedies(
         )
     elif short:
         found.append(give_up(short, block, startup, total_bytes))
+    if phase == "warm-up":
+        found.append(
+            Remedy(
+                text="The warm-up runs the largest batch: allow fewer requests at once.",
+                setting="--max-num-seqs",
+                basis="advice",
+            )
+        )
     if phase == "graphs" and cause != "private-pools":
         found.append(
             Remedy(

@@ -287,7 +287,7 @@ def _driver(
     share = ""
     if facts.requested_bytes and facts.total_bytes:
         now = facts.requested_bytes / facts.total_bytes
-        share = f" {max(0.01, math.floor(100 * now - 3) / 100):.2f}"
+        share = f" {max(0.01, round(100 * now - 3) / 100):.2f}"
     return OomVerdict(
         cause="outside-pytorch",
         line=f"{library} ran out of memory outside PyTorch's allocator: a CUDA graph, a library's "

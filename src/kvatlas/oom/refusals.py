@@ -126,7 +126,7 @@ _TEXTS: tuple[tuple[str, RefusalKind, str], ...] = (
     ("Tried to allocate more than 1EB", "request-size", "Tried to allocate more than 1EB"),
     ("CUDA error: out of memory", "driver", "(?P<where>CUDA) error: out of memory"),
     ("HIP error: out of memory", "driver", "(?P<where>HIP) error: out of memory"),
-    ("Cuda failure", "driver", r"(?P<where>NCCL)?.{0,200}Cuda failure (?:2 )?'out of memory'"),
+    ("Cuda failure", "driver", r"(?:(?P<where>NCCL).{0,200})?Cuda failure (?:2 )?'out of memory'"),
     ("CUBLAS_STATUS_ALLOC_FAILED", "driver", "(?P<where>CUBLAS)_STATUS_ALLOC_FAILED"),
     (
         "DefaultCPUAllocator",
