@@ -117,9 +117,7 @@ POOLS = "torch.OutOfMemoryError: " + new(
 HIP = "torch.OutOfMemoryError: " + new(
     "978.00 MiB", "15.98 GiB", "630.00 MiB", held("0 bytes", "0 bytes"), backend="HIP"
 )
-XPU = "torch.OutOfMemoryError: " + new(
-    "192.00 MiB", "31.89 GiB", "13.22 GiB", backend="XPU", gpu=3
-)
+XPU = "torch.OutOfMemoryError: " + new("192.00 MiB", "31.89 GiB", "13.22 GiB", backend="XPU", gpu=3)
 # What vLLM's pull request 37428 saw, on a device that is otherwise its own.
 SCENE = "torch.OutOfMemoryError: " + new(
     "384.00 MiB",

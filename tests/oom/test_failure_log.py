@@ -187,8 +187,18 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
 
 def test_noise_is_passed_over(tmp_path: Path) -> None:
     rng = random.Random(5)
-    pieces = [SCENE, HINTED, VERSION, "out of memory. Tried to allocate ", "\r", "\n", "\x1b[31m",
-              '  File "x", line 999999999, in y', "GiB", "KV cache is needed, which is larger"]  # fmt: skip
+    pieces = [
+        SCENE,
+        HINTED,
+        VERSION,
+        "out of memory. Tried to allocate ",
+        "\r",
+        "\n",
+        "\x1b[31m",
+        '  File "x", line 999999999, in y',
+        "GiB",
+        "KV cache is needed, which is larger",
+    ]
     for _ in range(120):
         parts = []
         for _ in range(rng.randrange(12)):

@@ -45,7 +45,7 @@ def test_the_scene_is_fragmentation() -> None:
     """384 MiB asked, 330 free, 402 stuck: enough together, nowhere in one piece."""
     found = explained(SCENE, "serving", STARTED, BLOCK)
     assert found.cause == "fragmentation"
-    for figure in ("384 MiB", "330 MiB", "402 MiB", "while serving"):
+    for figure in ("384 MiB", "330 MiB", "402 MiB", "While serving: "):
         assert figure in found.line
     assert [(step.size_bytes, step.suffices) for step in found.steps] == [
         (330 * MIB, False),

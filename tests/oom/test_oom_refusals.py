@@ -134,9 +134,7 @@ def explained(
 def started(**gib_of: float) -> StartupLog:
     """Return what a server said before it refused."""
     utilization = gib_of.pop("utilization", None)
-    return StartupLog(
-        file="x", workers={"W": LogFacts(gib=dict(gib_of), utilization=utilization)}
-    )
+    return StartupLog(file="x", workers={"W": LogFacts(gib=dict(gib_of), utilization=utilization)})
 
 
 def test_a_busy_device_and_the_largest_share_that_is_free() -> None:

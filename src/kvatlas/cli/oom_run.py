@@ -36,7 +36,8 @@ _PICKLES = (b"(d", b"}q", b"(l", b"}(", b"(c")
 def run_oom(flags: OomFlags) -> int:
     """Explain, write and print, return the exit code 0. Raises: InputError."""
     if flags.json is not None:
-        require_writable(flags.json, "--json", None if flags.source == STDOUT else flags.source)
+        for read in (flags.source, flags.snapshot):
+            require_writable(flags.json, "--json", None if read == STDOUT else read)
     with _naming_flags(), Interrupts() as interrupts:
         document = _document(flags, interrupts)
     if flags.json is not None:
@@ -67,7 +68,7 @@ def _document(flags: OomFlags, interrupts: Interrupts) -> OomDocument:
     explained = None
     stacks: dict[int, str] = {}
     if snapshot is not None:
-        explained, stacks = _explain(flags, snapshot, failure, block, interrupts)
+        explained, stacks = _explain(flags, snapshot, found, failure, block, interrupts)
     return OomDocument(
         version=version(),
         config={name: value for name, value in asdict(flags).items() if name != "json"},
@@ -181,6 +182,7 @@ def _block(flags: OomFlags, log: FailureLog | None) -> KvBlock | None:
 def _explain(
     flags: OomFlags,
     path: str,
+    log: FailureLog | None,
     failure: Failure | None,
     block: KvBlock | None,
     interrupts: Interrupts,
@@ -204,6 +206,7 @@ def _explain(
             twin,
             capacity_bytes=memory,
             message=message,
+            startup=None if log is None else log.startup,
             block=block,
             on_done=line.update,
             stop=lambda: interrupts.wanted,

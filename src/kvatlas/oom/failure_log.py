@@ -39,7 +39,11 @@ _MOST_ENGINES = 4096
 _WRAPPED_LINES = 12
 _BEGINS_AT_AN_END = MESSAGE_BEGINS.partition(" Tried")[0]
 _WORDS = ("File ", *PHASE_PHRASES, *REFUSAL_PHRASES, *PHRASES, MESSAGE_BEGINS)
-_BYTES = tuple({word.encode() for word in (*_WORDS, "out of memory")})
+_ALL = {*_WORDS, "out of memory"}
+_BYTES = tuple(
+    word.encode() for word in _ALL if not any(other in word for other in _ALL if other != word)
+)
+"""Lines without any of these are passed over."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -88,27 +88,24 @@ def _line(
 ) -> str:
     asked = format_bytes(message.asked_bytes)
     there = format_bytes(steps[0].size_bytes or 0)
-    when = f" {PHASE_WORDS[phase]}" if phase is not None else ""
+    began = f"{PHASE_WORDS[phase][0].upper()}{PHASE_WORDS[phase][1:]}: " if phase else ""
     if cause == "memory-fraction":
         allowed = format_bytes(message.allowed_bytes or 0)
         return (
-            f"The process's own limit{when}: {asked} asked, {there} left of the {allowed} that its "
+            f"{began}{asked} asked, {there} left of the {allowed} that its "
             f"memory fraction allows; the device had {format_bytes(message.free_bytes)} free."
         )
     if cause == "driver-refused":
-        return (
-            f"The driver refused{when} with memory free: {asked} asked, {there} free when PyTorch "
-            "looked afterwards."
-        )
+        return f"{began}{asked} asked, {there} free when PyTorch looked afterwards."
     if cause == "fragmentation":
         stuck = format_bytes(message.unallocated_bytes or 0)
         return (
-            f"Fragmentation{when}: {asked} asked, {there} free on the device, and {stuck} free in "
+            f"{began}{asked} asked, {there} free on the device, and {stuck} free in "
             "segments that live tensors pin: enough together, nowhere in one piece."
         )
     if cause == "private-pools":
         return (
-            f"Private memory pools{when}: {asked} asked, {there} free on the device; "
+            f"{began}{asked} asked, {there} free on the device; "
             f"{format_bytes(message.idle_bytes)} lie free inside pools that only CUDA graphs or "
             "their owner may use."
         )
@@ -116,12 +113,12 @@ def _line(
         short = format_bytes(message.asked_bytes - steps[(first or 1) - 1].sum_bytes)
         held = format_bytes(steps[first or 0].size_bytes or 0)
         return (
-            f"Other processes{when}: {asked} asked, {there} free, {short} short; {held} of the "
+            f"{began}{asked} asked, {there} free, {short} short; {held} of the "
             "device are not this process's."
         )
     last = format_bytes(max(0, message.asked_bytes - steps[-1].sum_bytes))
     return (
-        f"Too little memory{when}: {asked} asked, {there} free; with every free byte in one piece "
+        f"{began}{asked} asked, {there} free; with every free byte in one piece "
         f"it would still be {last} short."
     )
 

@@ -6,6 +6,7 @@ others: the scene (`scene`), remedies (`snapshot_remedies`).
 
 from __future__ import annotations
 
+from kvatlas.budget.startup_log import StartupLog
 from kvatlas.device import DeviceTwin, Limits
 from kvatlas.oom.call_words import stack_words
 from kvatlas.oom.kv_block import KvBlock
@@ -29,13 +30,14 @@ def scene_verdict(
     order: tuple[str, ...],
     message: OomMessage | None,
     block: KvBlock | None,
+    startup: StartupLog | None,
 ) -> OomVerdict:
     """Return the verdict on a failure, recorded or replayed. Three runs of the trace.
 
     Args:
         capacity: bytes that PyTorch could have had. own: what the recorded settings need.
         rows: other settings, replayed. order: their texts, what changes least first.
-        message: the same failure in a log; block: one KV block.
+        message, startup: the same failure in a log, and its server. block: one KV block.
     """
     free = max(0, capacity - scene.reserved_bytes)
     rungs: list[tuple[str, int | None]] = [("free on the device", free)]
@@ -76,6 +78,7 @@ def scene_verdict(
             limited=limited,
             order=order,
             block=block,
+            startup=startup,
         ),
         notes=tuple(_notes(scene, capacity, check.ran_out_at, limited, chosen, message)),
         unverified=tuple(dict.fromkeys(unverified)),
@@ -104,8 +107,8 @@ def _line(scene: Scene, cause: Cause, free: int, together: int) -> str:
         return (
             f"{began}{asked} asked, {there} free on the device, and "
             f"{format_bytes(scene.stuck_bytes)} free in "
-            f"{counted(scene.pinned_segments, 'segment')} that live blocks pin, the largest piece {format_bytes(scene.largest_bytes)}: enough "
-            "together, nowhere in one piece."
+            f"{counted(scene.pinned_segments, 'segment')} that live blocks pin, the largest piece "
+            f"{format_bytes(scene.largest_bytes)}: enough together, nowhere in one piece."
         )
     if cause == "private-pools":
         return (

@@ -6,6 +6,7 @@ Owns: their order and wording. Leaves to others: the runs (`settings_table`), th
 
 from __future__ import annotations
 
+from kvatlas.budget.startup_log import StartupLog
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message_remedies import give_up
 from kvatlas.oom.settings_table import SettingOutcome, choose, clearly_better, conf_text
@@ -39,6 +40,7 @@ def snapshot_remedies(
     limited: bool,
     order: tuple[str, ...],
     block: KvBlock | None,
+    startup: StartupLog | None,
 ) -> tuple[Remedy, ...]:
     """Return what to change, the best first.
 
@@ -47,7 +49,7 @@ def snapshot_remedies(
         capacity_bytes: the memory that there was; own_bytes: what the recorded settings need, as
             memory lay; total_bytes: the device's, None: not known.
         limited: whether it was the process's own limit that refused.
-        order: settings, what changes least first.
+        order: settings, what changes least first. startup: what the server said when it started.
     """
     found = []
     if limited:
@@ -61,10 +63,10 @@ def snapshot_remedies(
     if chosen is not None:
         found.append(
             Remedy(
-                text=f"The same requests pass in the same memory: they need "
+                text="The same requests pass in the same memory: they need "
                 f"{format_bytes(chosen.needs_bytes)} of {format_bytes(capacity_bytes)}, "
-                f"{_spare(chosen.spare_bytes, block)} to spare; {_more(chosen, block)}. It costs no "
-                "KV block.",
+                f"{_spare(chosen.spare_bytes, block)} to spare; {_more(chosen, block)}. It costs "
+                "no KV block.",
                 setting=conf_text(chosen, rows),
                 basis="replayed",
             )
@@ -85,7 +87,7 @@ def snapshot_remedies(
             give_up(
                 -best.spare_bytes,
                 block,
-                None,
+                startup,
                 total_bytes,
                 why=f"No setting passes in {format_bytes(capacity_bytes)}; this one needs "
                 f"{format_bytes(best.needs_bytes)}",
@@ -97,7 +99,7 @@ def snapshot_remedies(
             give_up(
                 own_bytes - capacity_bytes,
                 block,
-                None,
+                startup,
                 total_bytes,
                 why=f"Under the settings as they are, {format_bytes(own_bytes)} are needed",
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kvatlas.budget.startup_log import StartupLog
 from kvatlas.device import DeviceTwin
 from kvatlas.device.survival import CANDIDATES, Survival, survivals
 from kvatlas.oom.kv_block import KvBlock
@@ -53,6 +54,7 @@ def explain_snapshot(
     *,
     capacity_bytes: int | None = None,
     message: OomMessage | None = None,
+    startup: StartupLog | None = None,
     block: KvBlock | None = None,
     candidates: tuple[str, ...] = CANDIDATES,
     on_done: Callable[[int, int], object] | None = None,
@@ -65,6 +67,7 @@ def explain_snapshot(
     Args:
         capacity_bytes: memory for PyTorch; None: what there was at the recorded failure.
         message: the same failure's message, which knows the rest of the device.
+        startup: what the server said when it started.
         block: one KV block, to say costs in blocks.
         on_done: is told how many candidates are done, of how many.
         stop: asked between candidates; what is done is used.
@@ -104,6 +107,7 @@ def explain_snapshot(
             order=candidates,
             message=message,
             block=block,
+            startup=startup,
         )
     return SnapshotExplanation(
         device=twin.device,
