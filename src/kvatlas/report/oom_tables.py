@@ -53,7 +53,7 @@ def ladder_table(verdict: OomVerdict) -> TextTable:
 
 def remedy_words(remedy: Remedy) -> str:
     """Return what a remedy rests on and costs: `replayed · no KV block`."""
-    words = [remedy.basis if remedy.basis != "advice" else "advice, not checked"]
+    words: list[str] = ["advice, not checked" if remedy.basis == "advice" else remedy.basis]
     if remedy.kv_blocks:
         words.append(f"{remedy.kv_blocks:,} KV block{'' if remedy.kv_blocks == 1 else 's'}")
     elif remedy.kv_bytes:
