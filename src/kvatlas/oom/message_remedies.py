@@ -6,6 +6,8 @@ that were replayed (`snapshot_remedies`).
 
 from __future__ import annotations
 
+import math
+
 from kvatlas.budget.measured import measured
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.oom.kv_block import KvBlock
@@ -37,6 +39,9 @@ def give_up(
     flag = ""
     if facts is not None and facts.kv_bytes is not None and facts.kv_bytes > size:
         flag = f"--kv-cache-memory-bytes {(facts.kv_bytes - size) >> 20 << 20}"
+    elif facts is not None and facts.requested_bytes and facts.total_bytes:
+        now = math.floor(100 * (facts.requested_bytes - size) / facts.total_bytes) / 100
+        flag = f"--gpu-memory-utilization {max(0.0, now):.2f}"
     elif total_bytes:
         share = -(-100 * size // total_bytes) / 100
         flag = f"--gpu-memory-utilization lower by {share:.2f}"

@@ -20,6 +20,8 @@ from kvatlas.units import format_bytes
 
 __all__ = ["message_verdict"]
 
+_DRIVERS_OWN = 16 << 20
+"""The driver does not give away the last MiB of a device."""
 _SEGMENTS = {
     2 << 20: "2 MiB is the segment that requests of up to 1 MiB share: less may have been asked.",
     20 << 20: "20 MiB is the segment that requests of 1 to 10 MiB share: less may have been asked.",
@@ -52,6 +54,9 @@ def message_verdict(
     if not limited and message.others_bytes != 0:
         rungs.append((RUNGS["others"], message.others_bytes))
     steps, first = ladder(asked, tuple(rungs), message.slack_bytes)
+    tight = not limited and 0 <= available - asked < _DRIVERS_OWN
+    if tight:
+        steps, first = ladder(asked, (("free, kept by the driver", 0), *rungs[1:]))
     cause: Cause = "capacity"
     if first == 0:
         cause = "memory-fraction" if limited else "driver-refused"
@@ -59,14 +64,14 @@ def message_verdict(
         cause = cause_of_rung(steps[first].name)
     elif limited:
         cause = "memory-fraction"
-    short = max(0, asked - available)
+    short = max(0, asked - (0 if tight else available))
     return OomVerdict(
         cause=cause,
         line=_line(message, cause, steps, first, phase),
         reasons=tuple(_reasons(message)),
         steps=steps,
         remedies=tuple(message_remedies(cause, phase, startup, block, short, message.total_bytes)),
-        notes=tuple(_notes(message, phase, steps)),
+        notes=tuple(_notes(message, phase, steps, tight)),
     )
 
 
@@ -87,7 +92,8 @@ def _line(
     phase: Phase | None,
 ) -> str:
     asked = format_bytes(message.asked_bytes)
-    there = format_bytes(steps[0].size_bytes or 0)
+    limited = cause == "memory-fraction" or steps[0].name.startswith("allowed")
+    there = format_bytes((steps[0].size_bytes or 0) if limited else message.free_bytes)
     began = f"{PHASE_WORDS[phase][0].upper()}{PHASE_WORDS[phase][1:]}: " if phase else ""
     if cause == "memory-fraction":
         allowed = format_bytes(message.allowed_bytes or 0)
@@ -151,8 +157,20 @@ def _reasons(message: OomMessage) -> list[str]:
     return found
 
 
-def _notes(message: OomMessage, phase: Phase | None, steps: tuple[Step, ...]) -> list[str]:
+def _notes(
+    message: OomMessage, phase: Phase | None, steps: tuple[Step, ...], tight: bool
+) -> list[str]:
     found = []
+    if tight:
+        found.append(
+            f"The last {format_bytes(message.free_bytes)} of a device are of no use: the driver "
+            "keeps some MiB for itself."
+        )
+    if (message.reserved_bytes or 0) > message.total_bytes:
+        found.append(
+            "PyTorch holds more than the device has: the driver moves memory to the host, as on "
+            "Windows, and everything is slow long before it fails."
+        )
     if message.allocated_bytes is None:
         found.append("The message is cut off: what PyTorch held is not in it.")
     if message.asked_bytes in _SEGMENTS:
