@@ -10,6 +10,7 @@ from messages import (
     MIB,
     MODERN,
     POOLS,
+    RESERVED,
     SCENE,
     UNKNOWN_USE,
     XPU,
@@ -134,6 +135,19 @@ def test_more_than_the_device_has() -> None:
     assert any("moves memory to the host" in note for note in found.notes)
     # 0.9 less 20 MiB of 8 GiB, in two decimals
     assert found.remedies[0].setting == "--gpu-memory-utilization 0.89"
+
+
+def test_the_variable_is_the_backends() -> None:
+    settings = [explained(SCENE.replace("CUDA", name)).remedies[0].setting for name in
+                ("CUDA", "HIP", "XPU")]  # fmt: skip
+    assert [each.split("=")[0] for each in settings] == [
+        "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF",
+    ]  # fmt: skip
+
+
+def test_an_old_pytorch_has_no_expandable_segments() -> None:
+    notes = explained(RESERVED).notes
+    assert any("came with 2.1" in note for note in notes)
 
 
 def test_a_container_finds_itself() -> None:

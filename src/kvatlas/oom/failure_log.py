@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvatlas.budget.log_lines import (
@@ -25,12 +24,13 @@ from kvatlas.budget.log_lines import (
 )
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.errors import InputError
+from kvatlas.oom.failures import Failure, FailureLog
 from kvatlas.oom.log_blocks import STDIN, line_parts, log_blocks
 from kvatlas.oom.message import MESSAGE_BEGINS, OomMessage, parse_message
 from kvatlas.oom.phases import CALL, PHASE_PHRASES, Call, Phase, phase_of_calls, phase_of_line
 from kvatlas.oom.refusals import REFUSAL_PHRASES, Refusal, parse_refusal
 
-__all__ = ["Failure", "FailureLog", "read_failure_log"]
+__all__ = ["read_failure_log"]
 
 _MOST_FAILURES = 64
 _MOST_WORKERS = 256
@@ -44,53 +44,6 @@ _BYTES = tuple(
     word.encode() for word in _ALL if not any(other in word for other in _ALL if other != word)
 )
 """Lines without any of these are passed over."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Failure:
-    """One failure, however often it is repeated.
-
-    Attributes:
-        line: of the log, from 1; who: the process in vLLM's words, "" where unsaid.
-        message: PyTorch's figures, or None; refusal: vLLM's or the driver's, or None.
-        phase: when in the server's life; None: the log does not tell.
-        calls: the traceback before it, the outermost first.
-        times: how often the log has it.
-    """
-
-    line: int
-    who: str
-    message: OomMessage | None
-    refusal: Refusal | None
-    phase: Phase | None
-    calls: tuple[Call, ...]
-    times: int = 1
-
-
-@dataclass(slots=True, kw_only=True)
-class FailureLog:
-    """A whole log.
-
-    Attributes:
-        file: where it was read. lines: how many there are.
-        failures: distinct ones of the last start that failed, in their order.
-        failed_starts, starts: servers that failed, and that began; 0 where nothing says so.
-        more: failures beyond those kept.
-        startup: what that start said about memory.
-    """
-
-    file: str
-    lines: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    failed_starts: int = 0
-    starts: int = 0
-    more: int = 0
-    startup: StartupLog = field(default_factory=lambda: StartupLog(file=""))
-
-    @property
-    def first(self) -> Failure:
-        """The failure that came first, with figures where one of that start has any."""
-        return self.failures[0]
 
 
 def read_failure_log(

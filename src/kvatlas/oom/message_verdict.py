@@ -70,7 +70,7 @@ def message_verdict(
         line=_line(message, cause, steps, first, phase),
         reasons=tuple(_reasons(message)),
         steps=steps,
-        remedies=tuple(message_remedies(cause, phase, startup, block, short, message.total_bytes)),
+        remedies=tuple(message_remedies(message, cause, phase, startup, block, short)),
         notes=tuple(_notes(message, phase, steps, tight)),
     )
 
@@ -170,6 +170,11 @@ def _notes(
         found.append(
             "PyTorch holds more than the device has: the driver moves memory to the host, as on "
             "Windows, and everything is slow long before it fails."
+        )
+    if message.since != "2.1":
+        found.append(
+            "A message of PyTorch before 2.1: expandable segments came with 2.1; max_split_size_mb "
+            "is what older ones have."
         )
     if message.allocated_bytes is None:
         found.append("The message is cut off: what PyTorch held is not in it.")
