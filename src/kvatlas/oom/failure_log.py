@@ -9,6 +9,7 @@ A log is untrusted: what is kept of it is bounded.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,6 @@ from kvatlas.budget.log_lines import (
     CONFIG_VALUE,
     PHRASES,
     VERSION,
-    WHO,
     LogFacts,
     take_line,
 )
@@ -37,6 +37,10 @@ _MOST_WORKERS = 256
 _MOST_CALLS = 80
 _MOST_ENGINES = 4096
 _WRAPPED_LINES = 12
+# (VllmWorker rank=3 pid=1090), (RayWorkerWrapper pid=1861983, ip=192.168.10.60)
+_WHO = re.compile(
+    r"\((\w{1,40}(?: rank=[0-9]{1,6})?) pid=[0-9]{1,12}(?:, ip=([0-9a-fA-F.:]{1,45}))?\)"
+)
 _BEGINS_AT_AN_END = MESSAGE_BEGINS.partition(" Tried")[0]
 _WORDS = ("File ", *PHASE_PHRASES, *REFUSAL_PHRASES, *PHRASES, MESSAGE_BEGINS)
 _ALL = {*_WORDS, "out of memory"}
@@ -47,13 +51,17 @@ _BYTES = tuple(
 
 
 def read_failure_log(
-    path: str | Path, *, on_bytes: Callable[[int], object] | None = None
+    path: str | Path,
+    *,
+    on_bytes: Callable[[int], object] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> FailureLog:
     """Return the failures in a log. O(bytes), O(1) memory.
 
     Args:
         path: a file, plain, gzip or zstd; "-": standard input.
         on_bytes: is told how many bytes have been read, now and then.
+        stop: asked now and then; what was read until then is used.
 
     Raises: InputError when it cannot be read, or no line of it is about running out of memory.
     """
@@ -65,6 +73,9 @@ def read_failure_log(
             for number, line in enumerate(block.split(b"\n"), first_line):
                 for part in line_parts(line):
                     reader.take(number, part)
+        if stop():
+            reader.cut = True
+            break
     log = reader.finished()
     if not log.failures:
         raise InputError(
@@ -87,6 +98,7 @@ class _Reader:
         self._known: dict[object, Failure] = {}
         self._open: tuple[int, list[str]] | None = None
         self.lines = 0
+        self.cut = False
 
     @property
     def waits(self) -> bool:
@@ -101,8 +113,7 @@ class _Reader:
         if self._open is not None:
             self._continue(number, text)
             return
-        found = WHO.search(text[:200])
-        who = found[1] if found else ""
+        who = _who(text)
         if version := VERSION.search(text):
             self._start(version[1], text, who)
         if call := CALL.search(text):
@@ -121,7 +132,7 @@ class _Reader:
         log = self.log
         if not log.failures and self._failed is not None:
             log = self._failed
-        log.lines, log.starts = self.lines, self.log.starts
+        log.lines, log.starts, log.cut = self.lines, self.log.starts, self.cut
         failed_now = log is self.log and bool(log.failures and self._engines)
         log.failed_starts = self.log.failed_starts + failed_now
         return log
@@ -230,5 +241,7 @@ class _Reader:
 
 
 def _who(text: str) -> str:
-    found = WHO.search(text[:200])
-    return found[1] if found else ""
+    found = _WHO.search(text[:200])
+    if found is None:
+        return ""
+    return found[1] if found[2] is None else f"{found[1]}@{found[2]}"

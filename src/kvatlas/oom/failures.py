@@ -47,7 +47,7 @@ class FailureLog:
         file: where it was read. lines: how many there are.
         failures: distinct ones of the last start that failed, in their order.
         failed_starts, starts: servers that failed, and that began; 0 where nothing says so.
-        more: failures beyond those kept.
+        more: failures beyond those kept. cut: whether reading was interrupted.
         startup: what that start said about memory.
     """
 
@@ -57,6 +57,7 @@ class FailureLog:
     failed_starts: int = 0
     starts: int = 0
     more: int = 0
+    cut: bool = False
     startup: StartupLog = field(default_factory=lambda: StartupLog(file=""))
 
     @property

@@ -15,13 +15,11 @@ from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
 from kvatlas.oom.message_remedies import message_remedies
 from kvatlas.oom.phases import PHASE_WORDS, Phase
-from kvatlas.oom.verdict import RUNGS, Cause, OomVerdict, Step, cause_of_rung, ladder
+from kvatlas.oom.verdict import DRIVERS_OWN, RUNGS, Cause, OomVerdict, Step, cause_of_rung, ladder
 from kvatlas.units import format_bytes
 
 __all__ = ["message_verdict"]
 
-_DRIVERS_OWN = 16 << 20
-"""The driver does not give away the last MiB of a device."""
 _SEGMENTS = {
     2 << 20: "2 MiB is the segment that requests of up to 1 MiB share: less may have been asked.",
     20 << 20: "20 MiB is the segment that requests of 1 to 10 MiB share: less may have been asked.",
@@ -54,7 +52,7 @@ def message_verdict(
     if not limited and message.others_bytes != 0:
         rungs.append((RUNGS["others"], message.others_bytes))
     steps, first = ladder(asked, tuple(rungs), message.slack_bytes)
-    tight = not limited and 0 <= available - asked < _DRIVERS_OWN
+    tight = not limited and 0 <= available - asked < DRIVERS_OWN
     if tight:
         steps, first = ladder(asked, (("free, kept by the driver", 0), *rungs[1:]))
     cause: Cause = "capacity"

@@ -233,6 +233,8 @@ def oom_facts(document: OomDocument) -> Iterator[tuple[str, str]]:
     log, failure, found = document.log, document.failure, document.snapshot
     if log is not None and failure is not None:
         yield "Log", f"{log.lines:,} lines; the failure is there {times(failure.times)}"
+        if log.cut:
+            yield "Interrupted", "the rest of the log was not read"
         if log.startup.version:
             starts = f"vLLM {log.startup.version}"
             if log.starts > 1:
