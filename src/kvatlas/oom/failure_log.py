@@ -71,6 +71,8 @@ def read_failure_log(
         reader.lines = first_line + block.count(b"\n")
         if reader.waits or any(word in block for word in _BYTES):
             for number, line in enumerate(block.split(b"\n"), first_line):
+                if not line:
+                    continue
                 for part in line_parts(line):
                     reader.take(number, part)
         if stop():

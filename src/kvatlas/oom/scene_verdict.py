@@ -234,8 +234,9 @@ def _doubts(replayed: RecordedReplay, tight: bool, scene: Scene) -> list[str]:
     found = []
     if not replayed.identical:
         found.append(
-            f"The twin does not decide as recorded ({counted(replayed.differences, 'difference')}): "
-            "take all of this with care."
+            "The twin does not decide as recorded ("
+            + counted(replayed.differences, "difference")
+            + "): take all of this with care."
         )
     if tight:
         found.append(
