@@ -86,7 +86,7 @@ def test_an_error_without_figures_gives_way_to_one_that_has_them(tmp_path: Path)
 
 def test_interrupted_it_says_what_it_has(tmp_path: Path) -> None:
     file = tmp_path / "long.log"
-    file.write_text(f"{SCENE}\n" + "x" * 99 + "\n" * 130_000 + f"{HINTED}\n", encoding="utf-8")
+    file.write_text(f"{SCENE}\n" + "x" * 99 + "\n" * 300_000 + f"{HINTED}\n", encoding="utf-8")
     done: list[int] = []
     found = read_failure_log(file, on_bytes=done.append, stop=lambda: len(done) == 2)
     assert found.cut
