@@ -14,7 +14,7 @@ __all__ = ["NO_STACK", "StackKey", "stack_key", "stack_label"]
 NO_STACK = "(not recorded)"
 _PARTS = 3
 _SHOWN_CALLS = 3
-_RECORDERS = ("torch::unwind", "CapturedTraceback", "gather_with_cpp")
+_ALLOCATOR = ("torch::unwind", "torch::CapturedTraceback", "torch::cuda::", "c10::", "at::detail::")
 _LIBRARIES = ("/torch/", "/site-packages/torch/")
 
 StackKey = tuple[tuple[str, str], ...]
@@ -33,10 +33,10 @@ def stack_label(frames: Sequence[Frame], calls: int = _SHOWN_CALLS) -> str:
     """Return the innermost calls of a stack that are the program's own, joined by ` < `.
 
     The program's own are those in Python files outside torch; where there are none, the innermost
-    ones that do not belong to the recording itself. A stack that was not recorded is `(not recorded)`.
+    ones above the allocator. A stack that was not recorded is `(not recorded)`.
     """
     own = [frame for frame in frames if _is_own(frame)]
-    own = own or [frame for frame in frames if not _is_recorder(frame)] or list(frames)
+    own = own or [frame for frame in frames if not _is_allocator(frame)] or list(frames)
     if not own:
         return NO_STACK
     shown = (f"{frame.name} {_short(frame.filename, 1)}:{frame.line}" for frame in own[:calls])
@@ -48,9 +48,9 @@ def _is_own(frame: Frame) -> bool:
     return name.endswith(".py") and not any(part in name for part in _LIBRARIES)
 
 
-def _is_recorder(frame: Frame) -> bool:
-    """Say whether a call only wrote down the stack: those are the innermost of native ones."""
-    return any(part in frame.name for part in _RECORDERS)
+def _is_allocator(frame: Frame) -> bool:
+    """Say whether a call is the allocator's own, or wrote down the stack."""
+    return frame.name.startswith(_ALLOCATOR)
 
 
 def _short(filename: str, parts: int = _PARTS) -> str:
