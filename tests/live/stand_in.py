@@ -16,6 +16,7 @@ import errno
 import functools
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -154,7 +155,7 @@ def _cuda_history() -> None:
         cuda=SimpleNamespace(
             _lazy_call=waiting.append,
             memory=SimpleNamespace(
-                _record_memory_history=lambda **asked: print(f"history: {asked}", flush=True),
+                _record_memory_history=lambda **asked: sys.stderr.write(f"history: {asked}\n"),
                 _snapshot=_snapshot_of_this_process,
             ),
         ),

@@ -47,7 +47,7 @@ def test_a_running_engine_writes_a_snapshot_when_asked(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """GIVEN a worker whose history is on WHEN asked while it serves THEN it writes, and serves on."""
+    """GIVEN a worker with its history on WHEN asked in mid-run THEN it writes, and serves on."""
     offline.start(
         models["llama"], requests_150, record=None, in_process=False, stand_in="cuda-history",
         KVATLAS_MEMORY_HISTORY=str(tmp_path / "history"), KVATLAS_MEMORY_HISTORY_EVENTS="5000",
