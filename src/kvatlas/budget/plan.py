@@ -31,7 +31,9 @@ from kvatlas.model.layout import facts_from_config
 
 __all__ = ["Budget", "StageBudget", "budget"]
 
-_MLA_BLOCK_TOKENS = 64
+BLOCK_TOKENS = 16
+MLA_BLOCK_TOKENS = 64
+"""Tokens per block where nobody asks: vLLM's own, and what its MLA kernels want."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,7 @@ def budget(request: BudgetRequest) -> Budget:
     )
     tokens, sequences = _batch(request)
     longest = _max_model_len(request, facts)
-    asked_block = request.block_size or (_MLA_BLOCK_TOKENS if "mla" in facts.kinds else 16)
+    asked_block = request.block_size or (MLA_BLOCK_TOKENS if "mla" in facts.kinds else BLOCK_TOKENS)
     tp = request.parallel.tp
     groups = group_layers(
         kv_layers(
