@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,9 @@ import pytest
 
 pytest.importorskip("vllm.v1.core.kv_cache_utils", reason="the real vLLM is not installed here")
 
+from real_configs import DRAWN_FAMILIES
 from real_layers import Layer, real_groups
+from real_models import real_model
 from vllm.config import CUDAGraphMode, VllmConfig
 from vllm.distributed.utils import get_pp_indices
 from vllm.engine.arg_utils import EngineArgs
@@ -34,6 +37,7 @@ from kvatlas.model import CATALOGUE, ModelFacts, load_model
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 MEMORY_BYTES = 10**12
+BUILT_HERE = [name for name, fields in CATALOGUE.items() if fields["model_type"] in DRAWN_FAMILIES]
 _ROOT = Path(inspect.getfile(VllmConfig)).parents[1]
 
 
@@ -67,6 +71,55 @@ def test_capacity_and_concurrency_are_vllms(name: str, caching: bool) -> None:
     tokens, concurrency = utils.get_kv_cache_capacity(config, real)
     assert found.pool.concurrency(longest) == concurrency
     assert found.pool.capacity_tokens(longest) == tokens
+
+
+@pytest.mark.parametrize("name", BUILT_HERE)
+@pytest.mark.parametrize(("tp", "kv_dtype", "caching"), [(1, "auto", True), (4, "fp8", False)])
+def test_blocks_are_those_of_vllms_own_model_class(
+    name: str, tp: int, kv_dtype: str, caching: bool, tmp_path: Path
+) -> None:
+    """GIVEN a model's config WHEN vLLM's class is built from it and its blocks are aligned for a
+    GPU THEN the budget has its groups, pages and bytes per block.
+    """
+    fields = {key: value for key, value in CATALOGUE[name].items() if key != "source"}
+    tp = tp if _divides(tp, fields) else 1
+    found = budget(
+        BudgetRequest(
+            model=name,
+            device=find_device("4TB"),
+            parallel=Parallel(tp=tp),
+            kv_dtype=kv_dtype,
+            max_model_len=4096,
+            enable_prefix_caching=caching,
+        )
+    )
+    real = real_model(
+        fields,
+        tmp_path,
+        block_size=64 if "kv_lora_rank" in fields else 16,
+        kv_dtype=kv_dtype,
+        tp=tp,
+        caching=caching,
+        gpu_kernels=True,
+    )
+    ours = tuple(
+        (group.layers, group.kind, spec.block_size, spec.page_size_bytes, group.window_tokens)
+        for group, spec in zip(found.groups, found.pool.groups, strict=True)
+    )
+    kinds = {"mamba": "recurrent"}
+    theirs = tuple(
+        (layers, kinds.get(kind, kind), *rest) for layers, kind, *rest in real.groups
+    )
+    assert ours == theirs
+    assert found.tightest.block_bytes == real.bytes_per_block
+
+
+def _divides(tp: int, fields: Mapping[str, Any]) -> bool:
+    """Whether vLLM can share the heads over so many ranks."""
+    heads = fields["num_key_value_heads"]
+    recurrent = fields.get("linear_num_key_heads", fields.get("n_groups", tp))
+    few, many = min(heads, tp), max(heads, tp)
+    return not (fields["num_attention_heads"] % tp or many % few or recurrent % tp)
 
 
 def _real_groups(facts: ModelFacts, block_size: int, caching: bool) -> tuple[Any, list[Any]]:
