@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import pytest
 pytest.importorskip("vllm.v1.core.kv_cache_utils", reason="the real vLLM is not installed here")
 
 from real_configs import DRAWN_FAMILIES
-from real_layers import Layer, real_groups
+from real_layers import Layer, real_groups, vllm_config
 from real_models import real_model
 from vllm.config import CUDAGraphMode, VllmConfig
 from vllm.distributed.utils import get_pp_indices
@@ -27,7 +28,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.core import kv_cache_utils as utils
 from vllm.v1.worker.utils import request_memory
 
-from kvatlas.budget import DEVICES, BudgetRequest, Parallel, budget, find_device
+from kvatlas.budget import DEVICES, BudgetRequest, Parallel, budget, find_device, verdict
 from kvatlas.budget.estimates import capture_sizes, default_batch
 from kvatlas.budget.log_lines import GIB_LINES
 from kvatlas.budget.waterfall import requested_bytes
@@ -37,6 +38,8 @@ from kvatlas.model import CATALOGUE, ModelFacts, load_model
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 MEMORY_BYTES = 10**12
+LAYOUTS = ("llama-2-13b", "mistral-7b", "gpt-oss-20b", "gemma-3-12b", "llama-4-scout", "deepseek-v3",
+           "qwen3-next-80b-a3b", "nemotron-3-nano-30b-a3b")  # fmt: skip
 BUILT_HERE = [name for name, fields in CATALOGUE.items() if fields["model_type"] in DRAWN_FAMILIES]
 _ROOT = Path(inspect.getfile(VllmConfig)).parents[1]
 
@@ -73,8 +76,42 @@ def test_capacity_and_concurrency_are_vllms(name: str, caching: bool) -> None:
     assert found.pool.capacity_tokens(longest) == tokens
 
 
-@pytest.mark.parametrize("name", BUILT_HERE)
-@pytest.mark.parametrize(("tp", "kv_dtype", "caching"), [(1, "auto", True), (4, "fp8", False)])
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("caching", [True, False])
+def test_the_longest_request_is_vllms(name: str, caching: bool) -> None:
+    """GIVEN little memory WHEN vLLM fits `max_model_len` to it, one block held back as its null
+    block, THEN it finds our longest request; and it refuses to start where we say it does not fit.
+    """
+    facts = load_model(name)
+    longest = min(facts.max_model_len or 8192, 65536)
+    base = BudgetRequest(
+        model=name, device=find_device("2TB"), max_model_len=longest, enable_prefix_caching=caching
+    )
+    plenty = budget(base)
+    block_bytes = plenty.tightest.block_bytes
+    answer, groups = _real_groups(facts, plenty.block_size, caching)
+    assert answer.bytes_per_block == block_bytes
+    config = vllm_config(plenty.block_size, caching)
+    config.model_config = SimpleNamespace(max_model_len=longest)
+    config.cache_config.mamba_cache_mode = "align" if caching else "none"
+    config.max_in_flight_tokens = plenty.pool.in_flight_tokens
+    whole = plenty.pool.blocks_per_request(longest)
+    for blocks in (1, 2, 9, 10, whole // 7 + 1, whole // 2, whole, whole + 1, whole + 2):
+        found = budget(replace(base, kv_cache_memory_bytes=blocks * block_bytes + 1))
+        usable = (blocks - 1) * block_bytes
+        fitted = utils._estimate_max_model_len_from_groups(config, groups, usable)
+        assert found.pool.longest(longest) == fitted, blocks
+        needed = utils._max_memory_usage_bytes_from_groups(config, groups)
+        assert verdict(found).fits == (0 < needed <= usable), blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "kv_dtype", "caching"),
+    [
+        *((name, 1, "auto", True) for name in BUILT_HERE),
+        *((name, 4, "fp8", False) for name in LAYOUTS),
+    ],
+)
 def test_blocks_are_those_of_vllms_own_model_class(
     name: str, tp: int, kv_dtype: str, caching: bool, tmp_path: Path
 ) -> None:
