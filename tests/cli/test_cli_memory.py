@@ -93,9 +93,7 @@ def test_a_division_that_stays_is_two_sizes() -> None:
 def test_the_bytes_of_the_pool_are_those_of_its_blocks(start: str | None, price: float) -> None:
     """GIVEN a budget and a model THEN `config` says what so many blocks take, however it starts."""
     made = choose_budget(
-        ReplayFlags(
-            memory_budget="8GiB", model="llama-3.1-8b", device_price=price, kv_memory=start
-        )
+        ReplayFlags(memory_budget="8GiB", model="llama-3.1-8b", device_price=price, kv_memory=start)
     )
     assert made is not None
     budget, pool, flags = made

@@ -32,6 +32,7 @@ LOAD = RecordedLoad(
     peak_stuck_bytes=3 * GIB,
     idle_bytes=0,
     survival_bytes=29 * GIB,
+    survival_retries=3,
     failures=0,
     unverified=("a limited capacity: not verified on recordings",),
 )

@@ -86,7 +86,8 @@ def test_the_page_stands_alone_and_begins_with_the_verdict(document: BudgetDocum
     _, checker = checked(budget_html(evil))
     order = [
         EVIL, "It fits:", "CUDA graphs twice", "Memory of one device", "graphs, counted twice",
-        "Beside the log", "The recorded load", "KV cache groups", "vLLM's flags", "Facts",
+        "Beside the log", "The recorded load", "releasing all that is cached 3 times",
+        "KV cache groups", "vLLM's flags", "Facts",
         "a limited capacity: not verified on recordings", "kvatlas 1.2.3",
     ]  # fmt: skip
     # The window's title has the name, too.

@@ -158,7 +158,7 @@ def _specs(vllm_config: Any) -> Any:
 def _gpu_specs(vllm_config: Any, block_size: int) -> Any:
     """Return the specs with blocks as common code aligns them, which the CPU platform overrides."""
     vllm_config.cache_config.block_size = block_size  # the CPU's MLA insists on 16
-    update = Platform.update_block_size_for_backend.__func__  # type: ignore[attr-defined]
+    update = Platform.update_block_size_for_backend.__func__
     sizes = staticmethod(lambda kv_cache_spec=None: [MultipleOf(16)])
     with (
         patch.object(CPUAttentionBackend, "get_supported_kernel_block_sizes", sizes),

@@ -38,8 +38,8 @@ from kvatlas.model import CATALOGUE, ModelFacts, load_model
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 MEMORY_BYTES = 10**12
-LAYOUTS = ("llama-2-13b", "mistral-7b", "gpt-oss-20b", "gemma-3-12b", "llama-4-scout", "deepseek-v3",
-           "qwen3-next-80b-a3b", "nemotron-3-nano-30b-a3b")  # fmt: skip
+LAYOUTS = ("llama-2-13b", "mistral-7b", "gpt-oss-20b", "gemma-3-12b", "llama-4-scout",
+           "deepseek-v3", "qwen3-next-80b-a3b", "nemotron-3-nano-30b-a3b")  # fmt: skip
 BUILT_HERE = [name for name, fields in CATALOGUE.items() if fields["model_type"] in DRAWN_FAMILIES]
 _ROOT = Path(inspect.getfile(VllmConfig)).parents[1]
 
@@ -144,9 +144,7 @@ def test_blocks_are_those_of_vllms_own_model_class(
         for group, spec in zip(found.groups, found.pool.groups, strict=True)
     )
     kinds = {"mamba": "recurrent"}
-    theirs = tuple(
-        (layers, kinds.get(kind, kind), *rest) for layers, kind, *rest in real.groups
-    )
+    theirs = tuple((layers, kinds.get(kind, kind), *rest) for layers, kind, *rest in real.groups)
     assert ours == theirs
     assert found.tightest.block_bytes == real.bytes_per_block
 

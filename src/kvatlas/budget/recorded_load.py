@@ -32,6 +32,8 @@ class RecordedLoad:
         idle_bytes: free in private pools at the end, such as CUDA graphs'.
         survival_bytes: the smallest capacity, to 2 MiB, in which the same requests are served
             under the recorded settings; None where it was not looked for to the end.
+        survival_retries: how often all cached memory is released there to go on, which waits for
+            the device.
         failures: out-of-memory errors in the recording.
         unverified: what in these figures no recording has verified.
     """
@@ -46,6 +48,7 @@ class RecordedLoad:
     peak_stuck_bytes: int
     idle_bytes: int
     survival_bytes: int | None
+    survival_retries: int
     failures: int
     unverified: tuple[str, ...]
 
@@ -106,6 +109,7 @@ def read_load(
     Raises: InputError when it is no snapshot or the device has no trace.
     """
     from kvatlas.device import DeviceTwin, read_snapshot  # Numba, which other budgets do not need
+    from kvatlas.device.survival import survival
 
     say = on_stage or (lambda stage: None)
     say(0)
@@ -125,12 +129,12 @@ def read_load(
     recorded = twin.replay_recorded()
     free = twin.what_if()
     say(2)
-    survival: int | None = None
+    found = None
     try:
-        survival = twin.survival_capacity()
+        found = survival(twin, twin.settings)
     except KeyboardInterrupt:
         say(3)
-    limited = () if survival is None else ("a limited capacity: not verified on recordings",)
+    limited = () if found is None else found.unverified
     return RecordedLoad(
         file=os.fspath(path),
         device=twin.device,
@@ -141,7 +145,8 @@ def read_load(
         peak_allocated_bytes=free.peak_allocated_bytes,
         peak_stuck_bytes=free.peak_stuck_bytes,
         idle_bytes=free.idle_bytes,
-        survival_bytes=survival,
+        survival_bytes=None if found is None else found.capacity_bytes,
+        survival_retries=0 if found is None else found.retries,
         failures=free.recorded_failures_survived,
         unverified=tuple(dict.fromkeys((*recorded.unverified, *free.unverified, *limited))),
     )

@@ -37,6 +37,9 @@ def load_table(load: RecordedLoad) -> TextTable:
         rows.append(("idle at the end", load.idle_bytes, "free in private pools: CUDA graphs"))
     if load.survival_bytes is not None:
         text = "the smallest memory in which the same requests are served"
+        if load.survival_retries:
+            times = "once" if load.survival_retries == 1 else f"{load.survival_retries:,} times"
+            text += f", releasing all that is cached {times}"
         rows.append(("survives from", load.survival_bytes, text))
     same = "identical" if load.identical else "NOT identical"
     return TextTable(
