@@ -31,6 +31,7 @@ from vllm.v1.worker.utils import request_memory
 from kvatlas.budget import DEVICES, BudgetRequest, Parallel, budget, find_device, verdict
 from kvatlas.budget.estimates import capture_sizes, default_batch
 from kvatlas.budget.log_lines import GIB_LINES
+from kvatlas.budget.mxfp4 import KERNELS
 from kvatlas.budget.waterfall import requested_bytes
 from kvatlas.budget.weights import VOCAB_PADDING
 from kvatlas.model import CATALOGUE, ModelFacts, load_model
@@ -253,6 +254,23 @@ def test_pipeline_stages_are_vllms(name: str, stages: int) -> None:
 def test_vocabulary_padding_is_vllms() -> None:
     for size in (1, 63, 64, 65, 32000, 151936, 201088):
         assert VOCAB_PADDING * math.ceil(size / VOCAB_PADDING) == pad_vocab_size(size)
+
+
+def test_padding_of_four_bit_experts_is_vllms() -> None:
+    oracle = import_module("vllm.model_executor.layers.fused_moe.oracle.mxfp4")
+    names = {
+        "triton": "TRITON",
+        "marlin": "MARLIN",
+        "trtllm": "FLASHINFER_TRTLLM_MXFP4_BF16",
+    }
+    for name, theirs in names.items():
+        kernel = KERNELS[name]
+        for hidden in (2880, 3072, 4096, 100):
+            for inner in (2880, 1440, 720, 360, 64, 1):
+                real = oracle.mxfp4_round_up_hidden_size_and_intermediate_size(
+                    oracle.Mxfp4MoeBackend[theirs], hidden, inner
+                )
+                assert kernel.padded(hidden, inner) == real, (name, hidden, inner)
 
 
 def test_the_lines_of_a_log_are_those_that_vllm_prints() -> None:
