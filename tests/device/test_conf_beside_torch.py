@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed he
 pytestmark = pytest.mark.vllm  # torch comes with vLLM's environment: make test-vllm
 
 _CLASS = "_ZN3c1016CachingAllocator26AcceleratorAllocatorConfig"
-CUDA = "PYTORCH_CUDA_ALLOC_CONF"
+CUDA, HIP = "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"
 _DEFAULTS = "large_segment_size_mb:20,expandable_segments:False"
 _KEYS = (
     "max_split_size_mb", "max_non_split_rounding_mb", "garbage_collection_threshold",
@@ -222,7 +222,7 @@ def test_what_a_later_call_resets(state: Callable[[], dict[str, Any]]) -> None:
     [
         {CUDA: "max_split_size_mb:64", "PYTORCH_ALLOC_CONF": "max_split_size_mb:128"},
         {CUDA: "", "PYTORCH_ALLOC_CONF": "max_split_size_mb:128"},
-        {"PYTORCH_ALLOC_CONF": "max_split_size_mb:128"},
+        {HIP: "max_split_size_mb:64", "PYTORCH_ALLOC_CONF": "max_split_size_mb:128"},
     ],
 )  # fmt: skip
 def test_which_variable_counts(variables: dict[str, str]) -> None:

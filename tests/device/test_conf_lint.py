@@ -149,9 +149,9 @@ def test_what_a_later_call_would_reset_is_a_note() -> None:
         ({CUDA: "", ANY: "backend:native"}, CUDA, ["several-variables"]),
         ({ANY: "expandable_segments:True"}, ANY, ["connector-check-blind"]),
         ({CUDA: "expandable_segments:True"}, CUDA, ["older-name"]),
-        ({HIP: "", ANY: "backend:native"}, ANY, ["hip-variable"]),
+        ({HIP: "", ANY: "backend:native"}, HIP, ["several-variables", "hip-variable"]),
         ({HIP: "backend:native"}, HIP, ["hip-variable"]),
-        ({CUDA: "", HIP: "", ANY: "x:1"}, CUDA, ["hip-variable", "several-variables"]),
+        ({CUDA: "", HIP: "", ANY: "x:1"}, CUDA, ["several-variables"]),
         ({ANY: "backend:native", "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}, ANY, ["no-caching"]),
     ],
 )

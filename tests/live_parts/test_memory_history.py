@@ -245,6 +245,22 @@ def test_what_the_environment_asks_for_is_checked(name: str, value: str, tmp_pat
         read_history_settings(plain | {name: value})
 
 
+def test_a_process_that_ends_says_so(history: MemoryHistory, tmp_path: Path) -> None:
+    assert len(living(tmp_path / "h")) == 1
+    history.stop()
+    assert living(tmp_path / "h") == []
+
+
+def test_a_file_that_somebody_removed_is_written_again(tmp_path: Path) -> None:
+    folder = HistoryFolder(tmp_path)
+    folder.sign_on(events=7)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    folder.show_alive()
+    (mine,) = tmp_path.iterdir()
+    assert json.loads(mine.read_bytes())["events"] == 7
+
+
 def test_a_process_says_what_it_records_with(history: MemoryHistory, tmp_path: Path) -> None:
     (mine,) = (tmp_path / "h").glob("process-*.json")
     said = json.loads(mine.read_bytes())
