@@ -230,10 +230,18 @@ def test_the_pool_can_be_replayed() -> None:
     )
     windows = budget(BudgetRequest(model="gpt-oss-20b", device=find_device("h100")))
     assert "--model gpt-oss-20b" in replay_line(windows)
+    # GIVEN ranks whose groups are those of one rank THEN the line asks for as many blocks there
     spread = budget(
         BudgetRequest(model="gpt-oss-20b", device=find_device("h100"), parallel=Parallel(tp=2))
     )
-    assert replay_line(spread) == ""
+    assert f"--kv-memory {spread.pool.num_blocks * windows.tightest.block_bytes} " in replay_line(
+        spread
+    )
+    # GIVEN ranks or a cache that change the groups THEN no line can say it
+    hybrid = BudgetRequest(
+        model="nemotron-3-nano-30b-a3b", device=find_device("h200"), kv_dtype="fp8"
+    )
+    assert replay_line(budget(hybrid)) == ""
 
 
 def test_both_buffers_are_shown_and_ours_is_taken() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from command import kvatlas, replayed
 
+from kvatlas.cli.memory_budget import choose_budget
+from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.jit import COMPILED
 
 LIMIT = ("--limit", 120 if COMPILED else 40, "--arrivals", "timed")
@@ -84,6 +86,20 @@ def test_a_division_that_stays_is_two_sizes() -> None:
     plain = replayed(*LIMIT, "--blocks", 401, "--host-blocks", host, "--host-block-bytes", "2MiB")
     assert still["decisions"] == plain["decisions"]
     assert still["measurements"] == plain["measurements"]
+
+
+@pytest.mark.parametrize("start", [None, "2GiB"])
+@pytest.mark.parametrize("price", [1.0, 4.0])
+def test_the_bytes_of_the_pool_are_those_of_its_blocks(start: str | None, price: float) -> None:
+    """GIVEN a budget and a model THEN `config` says what so many blocks take, however it starts."""
+    made = choose_budget(
+        ReplayFlags(memory_budget="8GiB", model="llama-3.1-8b", device_price=price, kv_memory=start)
+    )
+    assert made is not None
+    budget, pool, flags = made
+    assert pool.num_blocks == budget.most.device_blocks + 1
+    assert flags.host_blocks == budget.most.host_blocks
+    assert pool.said["kv_memory_bytes"] == pool.num_blocks * (2 << 20)
 
 
 def test_the_keys_of_a_choice_are_documented() -> None:
