@@ -76,6 +76,16 @@ def test_what_if_says_who_passes(snapshots: dict[str, str], capsys: Captured) ->
     assert "replays to the byte" in text
 
 
+def test_what_if_names_the_memory_that_did_not_suffice(
+    snapshots: dict[str, str], capsys: Captured
+) -> None:
+    assert run(["device", "what-if", snapshots["after"], "--settings", ""]) == 0
+    assert "ran out of memory in 1.63 GiB" in (text := printed(capsys))
+    assert "--memory 1670MiB" in text
+    assert run(["device", "what-if", snapshots["before"], "--settings", ""]) == 0
+    assert "ran out" not in printed(capsys)
+
+
 def test_what_if_as_json(snapshots: dict[str, str], capsys: Captured) -> None:
     found = as_json(
         capsys, "device", "what-if", snapshots["after"], "--settings", "", "--settings",
