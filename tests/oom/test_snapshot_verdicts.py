@@ -193,6 +193,26 @@ def test_a_replay_that_differs_says_so(tmp_path: Path) -> None:
     assert any("does not decide as recorded" in note for note in notes)
 
 
+def test_of_several_failures_the_last_is_explained(tmp_path: Path) -> None:
+    """GIVEN a first failure that the program survived WHEN explained THEN it is the second one."""
+    recording = Recording(1000)
+    pieces = [recording.malloc(100, "serve") for _ in range(9)]
+    recording.fails(300)
+    recording.naive.free(pieces[0])
+    recording.malloc(50, "serve")
+    recording.fails(250)
+    twin = recording.twin(tmp_path)
+    found = explain_snapshot(twin, candidates=FEW)
+    assert found.scene is not None
+    assert (found.scene.failures, found.scene.asked_bytes) == (2, 250 * MIB)
+    assert any("2 failures" in note for note in found.verdict.notes)
+    assert not any("with care" in note for note in found.verdict.notes)
+    message = parse_message(new("300.00 MiB", "8.00 GiB", "100.00 MiB", held("1 GiB", "0 bytes")))
+    first = explain_snapshot(twin, message=message, candidates=("",)).scene
+    assert first is not None
+    assert first.asked_bytes == 300 * MIB
+
+
 def test_a_segment_larger_than_the_request(tmp_path: Path) -> None:
     """GIVEN 9 MiB asked and 15 free THEN a segment of 20 MiB did not fit: fragmentation."""
     recording = Recording(315)
