@@ -148,6 +148,7 @@ def test_private_pools(tmp_path: Path) -> None:
     found = explain_snapshot(graph_pool().twin(tmp_path), candidates=FEW)
     assert found.verdict.cause == "private-pools"
     assert "300 MiB lie free inside 1 private pool" in found.verdict.line
+    assert any("--enforce-eager" in each.setting for each in found.verdict.remedies)
     assert found.scene is not None
     (pool,) = found.scene.pools
     assert (pool.pool, pool.reserved_bytes, pool.active_bytes) == ((0, 1), 300 * MIB, 0)

@@ -16,10 +16,19 @@ from kvatlas.oom.phases import Phase
 from kvatlas.oom.verdict import Cause, Remedy
 from kvatlas.units import format_bytes
 
-__all__ = ["give_up", "message_remedies"]
+__all__ = ["POOLS_REMEDY", "give_up", "message_remedies"]
 
 _CUDA = "PYTORCH_CUDA_ALLOC_CONF"
 _VARIABLES = {"HIP": "PYTORCH_HIP_ALLOC_CONF", "XPU": "PYTORCH_ALLOC_CONF"}
+
+
+POOLS_REMEDY = Remedy(
+    text="Capture fewer or smaller CUDA graphs: their pools keep what they do not use. With sleep "
+    "mode the pool is that of vLLM's cumem allocator.",
+    setting="--cudagraph-capture-sizes, --enforce-eager",
+    basis="advice",
+)
+"""What to change where private pools keep what others need."""
 
 
 def give_up(
@@ -79,14 +88,7 @@ def message_remedies(
             )
         )
     if cause == "private-pools":
-        found.append(
-            Remedy(
-                text="Capture fewer or smaller CUDA graphs: their pools keep what they do not use. "
-                "With sleep mode the pool is that of vLLM's cumem allocator.",
-                setting="--cudagraph-capture-sizes, --enforce-eager",
-                basis="advice",
-            )
-        )
+        found.append(POOLS_REMEDY)
     if cause == "driver-refused":
         found.append(
             Remedy(
