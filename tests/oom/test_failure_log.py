@@ -12,7 +12,9 @@ import pytest
 from messages import HINTED, MODERN, SCENE, XPU
 
 from kvatlas.errors import InputError
-from kvatlas.oom import FailureLog, read_failure_log
+from kvatlas.oom import FailureLog, explain_failure, read_failure_log
+
+LOGS = Path(__file__).parent / "logs"
 
 VERSION = (
     "(EngineCore pid=311) INFO 09-18 10:00:01 [core.py:134] Initializing a V1 LLM engine (v0.32.0) "
@@ -58,12 +60,33 @@ def test_one_failure_that_three_processes_repeat(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "who", "phase", "setting"),
+    [
+        ("busy", "VllmWorker-0", None, "--gpu-memory-utilization 0.85"),
+        ("length", "EngineCore", "kv-cache", "--max-model-len 256"),
+    ],
+)
+def test_real_servers_that_refused_to_start(
+    name: str, who: str, phase: str | None, setting: str
+) -> None:
+    """Logs of vLLM 0.32.0 on a CPU, whole but for colours and underlines; paths are shortened."""
+    found = read_failure_log(LOGS / f"vllm_0_32_cpu_{name}.txt")
+    assert (found.starts, found.failed_starts, found.startup.version) == (1, 1, "0.32.0")
+    (failure,) = found.failures
+    assert (failure.who, failure.phase) == (who, phase)
+    verdict = explain_failure(failure, startup=found.startup)
+    assert setting in [remedy.setting for remedy in verdict.remedies]
+    assert failure.calls
+
+
+@pytest.mark.parametrize(
     ("prefix", "who"),
     [
         ("(EngineCore pid=311) ", "EngineCore"),
         ("(VllmWorker rank=3 pid=1090) ERROR ", "VllmWorker rank=3"),
         ("(RayWorkerWrapper pid=18619, ip=192.168.10.60) ", "RayWorkerWrapper@192.168.10.60"),
         ("[2026-02-24T20:21:58Z] (EngineCore_DP0 pid=6940) ", "EngineCore_DP0"),
+        ("(VllmWorker-0 pid=5360) ERROR ", "VllmWorker-0"),
         ("[rank0]: ", ""),
     ],
 )

@@ -39,7 +39,7 @@ _MOST_ENGINES = 4096
 _WRAPPED_LINES = 12
 # (VllmWorker rank=3 pid=1090), (RayWorkerWrapper pid=1861983, ip=192.168.10.60)
 _WHO = re.compile(
-    r"\((\w{1,40}(?: rank=[0-9]{1,6})?) pid=[0-9]{1,12}(?:, ip=([0-9a-fA-F.:]{1,45}))?\)"
+    r"\(([\w-]{1,40}(?: rank=[0-9]{1,6})?) pid=[0-9]{1,12}(?:, ip=([0-9a-fA-F.:]{1,45}))?\)"
 )
 _BEGINS_AT_AN_END = MESSAGE_BEGINS.partition(" Tried")[0]
 _WORDS = ("File ", *PHASE_PHRASES, *REFUSAL_PHRASES, *PHRASES, MESSAGE_BEGINS)
