@@ -12,7 +12,7 @@ import pytest
 from messages import HINTED, MODERN, SCENE, XPU
 
 from kvatlas.errors import InputError
-from kvatlas.oom import FailureLog, explain_failure, read_failure_log
+from kvatlas.oom import FailureLog, explain_failure, kv_block_of_log, read_failure_log
 
 LOGS = Path(__file__).parent / "logs"
 
@@ -92,6 +92,20 @@ def test_real_servers_that_refused_to_start(
 )
 def test_who_said_it(tmp_path: Path, prefix: str, who: str) -> None:
     assert log(tmp_path, f"{prefix}{SCENE}\n").first.who == who
+
+
+def test_the_share_that_the_server_was_started_with(tmp_path: Path) -> None:
+    """GIVEN 0.95 among the arguments THEN the remedy says the share to type, not a difference."""
+    args = "(APIServer pid=1) INFO non-default args: {'port': 1, 'gpu_memory_utilization': 0.95}\n"
+    known = VERSION.replace("some/model", "meta-llama/Llama-3.1-8B")
+    found = log(tmp_path, args, known, f"{WORKER}{SCENE}\n")
+    assert found.startup.config["gpu_memory_utilization"] == "0.95"
+    block = kv_block_of_log(found.startup)
+    assert block is not None
+    assert (block.size_bytes, block.source) == (1 << 20, "llama-3.1-8b")  # two ranks
+    verdict = explain_failure(found.first, startup=found.startup, block=block)
+    smaller = verdict.remedies[1]
+    assert (smaller.setting, smaller.kv_blocks) == ("--gpu-memory-utilization 0.94", 54)
 
 
 def test_paths_of_windows(tmp_path: Path) -> None:
