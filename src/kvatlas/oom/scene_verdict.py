@@ -11,7 +11,7 @@ from kvatlas.device import DeviceTwin, Limits, RecordedReplay
 from kvatlas.oom.call_words import stack_words
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
-from kvatlas.oom.scene import Scene, failures_of
+from kvatlas.oom.scene import Scene, failures_in
 from kvatlas.oom.settings_table import SettingOutcome
 from kvatlas.oom.snapshot_remedies import choose_setting, snapshot_remedies
 from kvatlas.oom.verdict import (
@@ -95,7 +95,9 @@ def scene_verdict(
         ),
         notes=(
             *_doubts(replayed, tight, scene),
-            *_notes(scene, capacity, check.ran_out_at, failures_of(twin), limited, chosen, message),
+            *_notes(
+                scene, capacity, check.ran_out_at, failures_in(twin.trace), limited, chosen, message
+            ),
         ),
         unverified=tuple(dict.fromkeys(unverified)),
     )
