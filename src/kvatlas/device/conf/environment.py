@@ -65,32 +65,35 @@ def lint_environment(environment: Mapping[str, str]) -> Environment:
 
 def _several(environment: Mapping[str, str], held: list[str]) -> list[Finding]:
     """Return what follows from more than one variable."""
-    if len(held) < 2 or len({environment[name] for name in held}) == 1:
-        return []
-    first, *others = held
-    if "PYTORCH_HIP_ALLOC_CONF" in others:
-        others.remove("PYTORCH_HIP_ALLOC_CONF")
-    if not others:
-        return []
-    hidden = ", ".join(others)
-    if not environment[first]:
-        what = f"{first} is set to an empty text, and {hidden} to another"
-        says = f"PyTorch reads the empty one: {hidden} does nothing"
-        remedy = f"unset {first}"
-    else:
-        what = f"{first} and {hidden} are set, and differ"
+    cuda, hip, both = VARIABLES
+    findings = []
+    if hip in held:
+        findings.append(
+            _finding(
+                "note", "hip-variable", f"{hip} is set",
+                "PyTorch's ROCm build reads it, if PYTORCH_CUDA_ALLOC_CONF is not set; its CUDA "
+                "build never does", f"on NVIDIA devices use {both}",
+            )
+        )  # fmt: skip
+    if not (cuda in held and both in held) or environment[cuda] == environment[both]:
+        return findings
+    if environment[cuda]:
+        what = f"{cuda} and {both} are set, and differ"
         says = (
-            f"PyTorch reads {first} alone; vLLM 0.32, where it changes one setting for a while, "
-            f"begins from {others[-1]}"
+            f"PyTorch reads {cuda} alone; vLLM 0.32, where it changes one setting for a while, "
+            f"begins from {both}"
         )
-        remedy = f"set one of them: unset {first}" if first != VARIABLES[1] else "set one of them"
-    return [_finding("trap", "several-variables", what, says, remedy)]
+    else:
+        what = f"{cuda} is set to an empty text, and {both} to another"
+        says = f"PyTorch reads the empty one: {both} does nothing"
+    findings.append(_finding("trap", "several-variables", what, says, f"unset {cuda}"))
+    return findings
 
 
 def _names(environment: Mapping[str, str], held: list[str], lint: Lint | None) -> list[Finding]:
     """Return what follows from a variable's name."""
     findings = []
-    old = [name for name in held if name != "PYTORCH_ALLOC_CONF" and environment[name]]
+    old = [name for name in held if name == VARIABLES[0] and environment[name]]
     if old:
         findings.append(
             _finding(
