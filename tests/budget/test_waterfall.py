@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,20 @@ def test_a_model_that_is_too_long_is_served_shorter() -> None:
             )
         )
     ).fits
+
+
+def test_a_given_cache_is_not_said_to_leave_a_buffer_free() -> None:
+    asked = BudgetRequest(
+        model="llama-3.1-8b",
+        device=find_device("h100"),
+        buffers=Buffers.of(stuck_bytes=1 << 30),
+    )
+    for size, said in ((None, True), (40 << 30, False)):
+        found = budget(replace(asked, kv_cache_memory_bytes=size))
+        exact = next(flag for flag in vllm_flags(found) if "kv-cache-memory" in flag.name)
+        assert ("stay free" in exact.why) is said
+        assert int(exact.value) == found.tightest.waterfall.kv_bytes - ((1 << 30) if said else 0)
+        assert f"--blocks {int(exact.value) // found.tightest.block_bytes} " in replay_line(found)
 
 
 def test_the_pool_can_be_replayed() -> None:
