@@ -224,6 +224,19 @@ def test_a_model_that_is_too_long_is_served_shorter() -> None:
     ).fits
 
 
+def test_a_server_is_planned_with_the_requests_of_its_flags() -> None:
+    """GIVEN a wanted concurrency THEN the batch, the graphs and the flag are those of so many."""
+    asked = BudgetRequest(model="llama-3.1-8b", device=find_device("h100"), lengths=(2048,))
+    for concurrency, sequences in ((None, 1024), (8, 8), (9000, 8192)):
+        found = budget(replace(asked, concurrency=concurrency))
+        flag = next(each for each in vllm_flags(found) if each.name == "--max-num-seqs")
+        assert found.max_num_seqs == int(flag.value) == sequences
+        again = budget(replace(asked, max_num_seqs=int(flag.value)))
+        assert again.tightest.waterfall == found.tightest.waterfall
+    small = budget(replace(asked, concurrency=8))
+    assert max(small.capture_sizes) == 16
+
+
 def test_a_given_cache_is_not_said_to_leave_a_buffer_free() -> None:
     asked = BudgetRequest(
         model="llama-3.1-8b",

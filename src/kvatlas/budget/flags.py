@@ -169,7 +169,9 @@ def _max_num_seqs(found: Budget) -> Flag:
     if found.request.max_num_seqs:
         why = "as asked"
     elif found.request.concurrency:
-        value, why = found.request.concurrency, "the wanted concurrency"
+        why = "the wanted concurrency"
+        if value < found.request.concurrency:
+            why = "the wanted concurrency, up to the tokens of a step"
     if 0 < room < value:
         why += f"; {room:,} of {tokens:,} tokens have room, more wait or preempt"
     return Flag(name="--max-num-seqs", value=str(value), why=why)
