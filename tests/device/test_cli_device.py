@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,6 +76,16 @@ def test_what_if_says_who_passes(snapshots: dict[str, str], capsys: Captured) ->
     assert "replays to the byte" in text
 
 
+def test_what_if_names_the_memory_that_did_not_suffice(
+    snapshots: dict[str, str], capsys: Captured
+) -> None:
+    assert run(["device", "what-if", snapshots["after"], "--settings", ""]) == 0
+    assert "ran out of memory in 1.63 GiB" in (text := printed(capsys))
+    assert "--memory 1670MiB" in text
+    assert run(["device", "what-if", snapshots["before"], "--settings", ""]) == 0
+    assert "ran out" not in printed(capsys)
+
+
 def test_what_if_as_json(snapshots: dict[str, str], capsys: Captured) -> None:
     found = as_json(
         capsys, "device", "what-if", snapshots["after"], "--settings", "", "--settings",
@@ -112,6 +124,36 @@ def test_what_if_refuses(
     assert captured.out == ""
     assert said in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, pressed while the first piece of work is done."""
+    for verb in ("what_if", "diff"):
+        monkeypatch.setattr(
+            f"kvatlas.cli.device_{verb}_run.Interrupts",
+            lambda: contextlib.nullcontext(SimpleNamespace(wanted=True)),
+        )
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_an_interrupted_what_if_says_what_it_has(
+    snapshots: dict[str, str], capsys: Captured
+) -> None:
+    found = as_json(capsys, "device", "what-if", snapshots["after"], code=130)
+    assert [each["text"] for each in found["settings"]] == [""]
+    assert found["partial"] == "interrupted: 13 of 14 settings were not tried"
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_an_interrupted_diff_writes_nothing(
+    snapshots: dict[str, str], tmp_path: Path, capsys: Captured
+) -> None:
+    both = [snapshots["before"], snapshots["after"]]
+    assert run(["device", "diff", *both, "--json", str(tmp_path / "x.json")]) == 130
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "kvatlas: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_snapshot_is_not_written_over(snapshots: dict[str, str], capsys: Captured) -> None:
@@ -239,13 +281,13 @@ def test_capture_says_who_answered_and_who_did_not(
 
 @pytest.mark.skipif(not (SHARED / "snapshots").is_dir(), reason="no recorded snapshots")
 def test_recorded_snapshots_side_by_side(capsys: Captured) -> None:
-    """GIVEN the same training at 128 and at 512 tokens THEN the softmax of attention grew."""
+    """GIVEN the same inference at 128 and at 256 tokens THEN the softmax of attention grew."""
     paths = [
-        str(SHARED / "snapshots" / f"medium_{tokens}_training_memory_snapshot.pickle")
-        for tokens in (128, 512)
+        str(SHARED / "snapshots" / f"medium_{tokens}_inference_memory_snapshot.pickle")
+        for tokens in (128, 256)
     ]
     found = as_json(capsys, "device", "diff", *paths, "--fail-if", "survival>+2%", code=1)
     assert all(side["identical"] for side in found["snapshots"])
     assert found["figures"]["reserved"]["before"] < found["figures"]["reserved"]["after"]
     grown = [each["label"] for each in found["stacks"] if each["after"] > each["before"]]
-    assert any(label.startswith("softmax ") for label in grown[:3])
+    assert "softmax " in grown[0]

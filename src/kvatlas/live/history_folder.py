@@ -54,16 +54,21 @@ class HistoryFolder:
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._who = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._said = b""
         self._done: set[str] = {one.name for one in self._requests()}
 
     def sign_on(self, **facts: Any) -> None:
-        """Say that this process records."""
-        said = json.dumps({"pid": os.getpid(), "started_unix_s": time.time(), **facts}).encode()
-        write_whole(self._process, lambda file: file.write(said))
+        """Say that this process records. Raises: OSError."""
+        said = {"pid": os.getpid(), "started_unix_s": time.time(), **facts}
+        self._said = json.dumps(said).encode()
+        write_whole(self._process, lambda file: file.write(self._said))
 
     def show_alive(self) -> None:
-        """Touch this process's file. Raises: OSError when it is gone."""
-        os.utime(self._process)
+        """Touch this process's file; write it again where it was removed. Raises: OSError."""
+        try:
+            os.utime(self._process)
+        except FileNotFoundError:
+            write_whole(self._process, lambda file: file.write(self._said))
 
     def sign_off(self) -> None:
         """Take back that this process records."""

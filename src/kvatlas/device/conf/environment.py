@@ -18,7 +18,7 @@ from kvatlas.device.conf.lint import Lint, lint_text
 __all__ = ["VARIABLES", "Environment", "lint_environment"]
 
 VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
-"""In the order in which PyTorch asks for them; the second on ROCm only."""
+"""In the order in which PyTorch asks for them; the first that is set counts, even an empty one."""
 
 _UNCACHED = "PYTORCH_NO_CUDA_MEMORY_CACHING"
 
@@ -47,8 +47,7 @@ class Environment:
 def lint_environment(environment: Mapping[str, str]) -> Environment:
     """Return what PyTorch 2.13 makes of the settings in an environment."""
     held = [name for name in VARIABLES if name in environment]
-    cuda = [name for name in held if name != "PYTORCH_HIP_ALLOC_CONF"] or held
-    variable = cuda[0] if cuda else None
+    variable = held[0] if held else None
     lint = None if variable is None else lint_text(environment[variable])
     findings = [*_several(environment, held), *_names(environment, held, lint)]
     uncached = environment.get(_UNCACHED)
@@ -65,29 +64,21 @@ def lint_environment(environment: Mapping[str, str]) -> Environment:
 
 def _several(environment: Mapping[str, str], held: list[str]) -> list[Finding]:
     """Return what follows from more than one variable."""
-    cuda, hip, both = VARIABLES
-    findings = []
-    if hip in held:
-        findings.append(
-            _finding(
-                "note", "hip-variable", f"{hip} is set",
-                "PyTorch's ROCm build reads it, if PYTORCH_CUDA_ALLOC_CONF is not set; its CUDA "
-                "build never does", f"on NVIDIA devices use {both}",
+    others = [name for name in held[1:] if environment[name] != environment[held[0]]]
+    if not others:
+        return []
+    first, hidden = held[0], " and ".join(others)
+    if environment[first]:
+        what = f"{first} and {hidden} are set, and differ"
+        says = f"PyTorch reads {first} alone"
+        if VARIABLES[2] in others:
+            says += (
+                f"; vLLM 0.32, where it changes one setting for a while, begins from {VARIABLES[2]}"
             )
-        )  # fmt: skip
-    if not (cuda in held and both in held) or environment[cuda] == environment[both]:
-        return findings
-    if environment[cuda]:
-        what = f"{cuda} and {both} are set, and differ"
-        says = (
-            f"PyTorch reads {cuda} alone; vLLM 0.32, where it changes one setting for a while, "
-            f"begins from {both}"
-        )
     else:
-        what = f"{cuda} is set to an empty text, and {both} to another"
-        says = f"PyTorch reads the empty one: {both} does nothing"
-    findings.append(_finding("trap", "several-variables", what, says, f"unset {cuda}"))
-    return findings
+        what = f"{first} is set to an empty text, and {hidden} to another"
+        says = f"PyTorch reads the empty one: {hidden} does nothing"
+    return [_finding("trap", "several-variables", what, says, f"unset {first}")]
 
 
 def _names(environment: Mapping[str, str], held: list[str], lint: Lint | None) -> list[Finding]:
@@ -100,6 +91,15 @@ def _names(environment: Mapping[str, str], held: list[str], lint: Lint | None) -
                 "note", "older-name", f"{', '.join(old)} is an older name",
                 "PyTorch 2.13 calls it PYTORCH_ALLOC_CONF, and still reads the older one first",
                 "keep it while older versions of PyTorch run, which know no other",
+            )
+        )  # fmt: skip
+    if VARIABLES[1] in held[:1]:
+        findings.append(
+            _finding(
+                "note", "hip-variable", f"the settings stand in {VARIABLES[1]}",
+                "PyTorch's CUDA build takes the settings from it that all devices share, but not "
+                "those of its own, such as backend or per_process_memory_fraction",
+                f"use {VARIABLES[2]}",
             )
         )  # fmt: skip
     expandable = lint is not None and lint.values.get("expandable_segments") is True
