@@ -57,6 +57,43 @@ def test_one_failure_that_three_processes_repeat(tmp_path: Path) -> None:
     assert found.startup.config["tensor_parallel_size"] == "2"
 
 
+@pytest.mark.parametrize(
+    ("prefix", "who"),
+    [
+        ("(EngineCore pid=311) ", "EngineCore"),
+        ("(VllmWorker rank=3 pid=1090) ERROR ", "VllmWorker rank=3"),
+        ("(RayWorkerWrapper pid=18619, ip=192.168.10.60) ", "RayWorkerWrapper@192.168.10.60"),
+        ("[2026-02-24T20:21:58Z] (EngineCore_DP0 pid=6940) ", "EngineCore_DP0"),
+        ("[rank0]: ", ""),
+    ],
+)
+def test_who_said_it(tmp_path: Path, prefix: str, who: str) -> None:
+    assert log(tmp_path, f"{prefix}{SCENE}\n").first.who == who
+
+
+def test_paths_of_windows(tmp_path: Path) -> None:
+    call = '  File "C:\\Users\\me\\model.py", line 3, in forward\n'
+    assert log(tmp_path, call, f"{SCENE}\n").first.calls[0].name == "forward"
+
+
+def test_an_error_without_figures_gives_way_to_one_that_has_them(tmp_path: Path) -> None:
+    bare = "RuntimeError: CUDA error: out of memory\n"
+    found = log(tmp_path, bare, f"{SCENE}\n")
+    assert len(found.failures) == 2
+    assert found.first.message is not None
+    assert log(tmp_path, bare).first.refusal is not None
+
+
+def test_interrupted_it_says_what_it_has(tmp_path: Path) -> None:
+    file = tmp_path / "long.log"
+    file.write_text(f"{SCENE}\n" + "x" * 99 + "\n" * 300_000 + f"{HINTED}\n", encoding="utf-8")
+    done: list[int] = []
+    found = read_failure_log(file, on_bytes=done.append, stop=lambda: len(done) == 2)
+    assert found.cut
+    assert len(found.failures) == 1
+    assert not read_failure_log(file).cut
+
+
 def test_each_rank_has_a_failure_of_its_own(tmp_path: Path) -> None:
     other = SCENE.replace("GPU 0", "GPU 1")
     found = log(tmp_path, VERSION, f"(Worker_TP1 pid=2) {other}\n", f"(Worker_TP0 pid=1) {SCENE}\n")

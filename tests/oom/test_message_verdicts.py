@@ -10,6 +10,7 @@ from messages import (
     MIB,
     MODERN,
     POOLS,
+    RESERVED,
     SCENE,
     UNKNOWN_USE,
     XPU,
@@ -113,6 +114,40 @@ def test_refused_with_memory_free() -> None:
     found = explained(XPU)
     assert found.cause == "driver-refused"
     assert any("cut off" in note for note in found.notes)
+
+
+def test_the_last_mib_of_a_device_are_the_drivers() -> None:
+    """GIVEN 20 MiB asked, 21.5 free, and 71 GiB idle in sleep mode's pool THEN the pool it is."""
+    text = new("20.00 MiB", "184.31 GiB", "21.50 MiB", held("181.80 GiB", "13.63 MiB",
+                                                            pools="71.20 GiB"))  # fmt: skip
+    found = explained(text)
+    assert found.cause == "private-pools"
+    assert "21.5 MiB free" in found.line
+    assert any("keeps some MiB" in note for note in found.notes)
+
+
+def test_more_than_the_device_has() -> None:
+    text = new("20.00 MiB", "8.00 GiB", "0 bytes", held("14.51 GiB", "15.90 MiB"))
+    found = explained(text, startup=StartupLog(
+        file="x", workers={"W": LogFacts(gib={"total": 8.0}, utilization=0.9)}
+    ))  # fmt: skip
+    assert found.cause == "capacity"
+    assert any("moves memory to the host" in note for note in found.notes)
+    # 0.9 less 20 MiB of 8 GiB, in two decimals
+    assert found.remedies[0].setting == "--gpu-memory-utilization 0.89"
+
+
+def test_the_variable_is_the_backends() -> None:
+    settings = [explained(SCENE.replace("CUDA", name)).remedies[0].setting for name in
+                ("CUDA", "HIP", "XPU")]  # fmt: skip
+    assert [each.split("=")[0] for each in settings] == [
+        "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF",
+    ]  # fmt: skip
+
+
+def test_an_old_pytorch_has_no_expandable_segments() -> None:
+    notes = explained(RESERVED).notes
+    assert any("came with 2.1" in note for note in notes)
 
 
 def test_a_container_finds_itself() -> None:

@@ -90,6 +90,12 @@ def test_private_pools_are_free_bytes_inside_them() -> None:
     assert found.free_bytes == 896 * KIB
 
 
+def test_the_version_that_a_form_came_with() -> None:
+    assert [read(text).since for text in (CACHED, RESERVED, ALLOWED_OLD, HINTED, MODERN, XPU)] == [
+        "1.0", "1.4", "1.4", "1.4", "2.1", "2.1",
+    ]  # fmt: skip
+
+
 def test_backend_and_device() -> None:
     assert (read(HIP).backend, read(XPU).backend, read(CACHED).backend) == ("HIP", "XPU", "CUDA")
     assert (read(XPU).device, read(HIP).device) == (3, 0)

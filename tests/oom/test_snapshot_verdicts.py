@@ -178,6 +178,21 @@ def test_a_limit_of_the_process_itself(tmp_path: Path) -> None:
     assert found.verdict.remedies[0].setting == "torch.cuda.set_per_process_memory_fraction"
 
 
+def test_the_last_mib_of_a_device_are_the_drivers(tmp_path: Path) -> None:
+    recording = too_small()
+    recording.naive.events[-1]["device_free"] = 203 * MIB
+    found = explain_snapshot(recording.twin(tmp_path), candidates=FEW)
+    assert found.verdict.cause == "capacity"
+    assert any("keeps some MiB" in note for note in found.verdict.notes)
+
+
+def test_a_replay_that_differs_says_so(tmp_path: Path) -> None:
+    recording = too_small()
+    recording.naive.segments[0].pieces[0].requested -= 512  # the final state is another
+    notes = explain_snapshot(recording.twin(tmp_path), candidates=("",)).verdict.notes
+    assert any("does not decide as recorded" in note for note in notes)
+
+
 def test_a_segment_larger_than_the_request(tmp_path: Path) -> None:
     """GIVEN 9 MiB asked and 15 free THEN a segment of 20 MiB did not fit: fragmentation."""
     recording = Recording(315)

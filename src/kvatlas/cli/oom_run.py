@@ -38,8 +38,8 @@ def run_oom(flags: OomFlags) -> int:
     if flags.json is not None:
         for read in (flags.source, flags.snapshot):
             require_writable(flags.json, "--json", None if read == STDOUT else read)
-    with _naming_flags(), Interrupts() as interrupts:
-        document = _document(flags, interrupts)
+    with _naming_flags():
+        document = _document(flags)
     if flags.json is not None:
         from kvatlas.report.replay_json import json_bytes
 
@@ -52,7 +52,7 @@ def run_oom(flags: OomFlags) -> int:
     return 0
 
 
-def _document(flags: OomFlags, interrupts: Interrupts) -> OomDocument:
+def _document(flags: OomFlags) -> OomDocument:
     from kvatlas.cli.version import version
     from kvatlas.oom import explain_failure
     from kvatlas.report.oom_document import OomDocument
@@ -68,7 +68,7 @@ def _document(flags: OomFlags, interrupts: Interrupts) -> OomDocument:
     explained = None
     stacks: dict[int, str] = {}
     if snapshot is not None:
-        explained, stacks = _explain(flags, snapshot, found, failure, block, interrupts)
+        explained, stacks = _explain(flags, snapshot, found, failure, block)
     return OomDocument(
         version=version(),
         config={name: value for name, value in asdict(flags).items() if name != "json"},
@@ -139,8 +139,8 @@ def _read_log(path: str) -> FailureLog:
     from kvatlas.oom import read_failure_log
 
     total = None if path == STDOUT or not Path(path).is_file() else Path(path).stat().st_size
-    with ProgressLine("Reading the log", total, "bytes") as line:
-        return read_failure_log(path, on_bytes=line.update)
+    with ProgressLine("Reading the log", total, "bytes") as line, Interrupts() as interrupts:
+        return read_failure_log(path, on_bytes=line.update, stop=lambda: interrupts.wanted)
 
 
 def _failure_of(log: FailureLog, device: int | None) -> Failure:
@@ -185,7 +185,6 @@ def _explain(
     log: FailureLog | None,
     failure: Failure | None,
     block: KvBlock | None,
-    interrupts: Interrupts,
 ) -> tuple[SnapshotExplanation, dict[int, str]]:
     from kvatlas.device import DeviceTwin, read_snapshot
     from kvatlas.oom import explain_snapshot, stack_words
@@ -201,7 +200,10 @@ def _explain(
     if device is not None and flags.device is None and snapshot.trace(device) is None:
         device = None  # a process that sees one GPU of several counts it as 0
     twin = DeviceTwin(snapshot, device)
-    with ProgressLine("Replaying under other settings", None, "settings") as line:
+    with (
+        ProgressLine("Replaying under other settings", None, "settings") as line,
+        Interrupts() as interrupts,
+    ):
         found = explain_snapshot(
             twin,
             capacity_bytes=memory,

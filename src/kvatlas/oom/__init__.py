@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvatlas.oom.call_words import stack_words
     from kvatlas.oom.explain import explain_failure
-    from kvatlas.oom.failure_log import Failure, FailureLog, read_failure_log
+    from kvatlas.oom.failure_log import read_failure_log
+    from kvatlas.oom.failures import Failure, FailureLog
     from kvatlas.oom.kv_block import (
         KvBlock,
         kv_block_of_log,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CAUSES": "verdict",
-    "Failure": "failure_log",
-    "FailureLog": "failure_log",
+    "Failure": "failures",
+    "FailureLog": "failures",
     "Holder": "moment_tables",
     "KvBlock": "kv_block",
     "OomMessage": "message",

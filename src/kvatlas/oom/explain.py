@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.errors import InvariantError
-from kvatlas.oom.failure_log import Failure
+from kvatlas.oom.failures import Failure
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message_verdict import message_verdict
 from kvatlas.oom.refusal_verdict import refusal_verdict

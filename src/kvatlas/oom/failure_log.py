@@ -9,9 +9,9 @@ A log is untrusted: what is kept of it is bounded.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvatlas.budget.log_lines import (
@@ -19,24 +19,28 @@ from kvatlas.budget.log_lines import (
     CONFIG_VALUE,
     PHRASES,
     VERSION,
-    WHO,
     LogFacts,
     take_line,
 )
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.errors import InputError
+from kvatlas.oom.failures import Failure, FailureLog
 from kvatlas.oom.log_blocks import STDIN, line_parts, log_blocks
 from kvatlas.oom.message import MESSAGE_BEGINS, OomMessage, parse_message
 from kvatlas.oom.phases import CALL, PHASE_PHRASES, Call, Phase, phase_of_calls, phase_of_line
 from kvatlas.oom.refusals import REFUSAL_PHRASES, Refusal, parse_refusal
 
-__all__ = ["Failure", "FailureLog", "read_failure_log"]
+__all__ = ["read_failure_log"]
 
 _MOST_FAILURES = 64
 _MOST_WORKERS = 256
 _MOST_CALLS = 80
 _MOST_ENGINES = 4096
 _WRAPPED_LINES = 12
+# (VllmWorker rank=3 pid=1090), (RayWorkerWrapper pid=1861983, ip=192.168.10.60)
+_WHO = re.compile(
+    r"\((\w{1,40}(?: rank=[0-9]{1,6})?) pid=[0-9]{1,12}(?:, ip=([0-9a-fA-F.:]{1,45}))?\)"
+)
 _BEGINS_AT_AN_END = MESSAGE_BEGINS.partition(" Tried")[0]
 _WORDS = ("File ", *PHASE_PHRASES, *REFUSAL_PHRASES, *PHRASES, MESSAGE_BEGINS)
 _ALL = {*_WORDS, "out of memory"}
@@ -46,61 +50,18 @@ _BYTES = tuple(
 """Lines without any of these are passed over."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Failure:
-    """One failure, however often it is repeated.
-
-    Attributes:
-        line: of the log, from 1; who: the process in vLLM's words, "" where unsaid.
-        message: PyTorch's figures, or None; refusal: vLLM's or the driver's, or None.
-        phase: when in the server's life; None: the log does not tell.
-        calls: the traceback before it, the outermost first.
-        times: how often the log has it.
-    """
-
-    line: int
-    who: str
-    message: OomMessage | None
-    refusal: Refusal | None
-    phase: Phase | None
-    calls: tuple[Call, ...]
-    times: int = 1
-
-
-@dataclass(slots=True, kw_only=True)
-class FailureLog:
-    """A whole log.
-
-    Attributes:
-        file: where it was read. lines: how many there are.
-        failures: distinct ones of the last start that failed, in their order.
-        failed_starts, starts: servers that failed, and that began; 0 where nothing says so.
-        more: failures beyond those kept.
-        startup: what that start said about memory.
-    """
-
-    file: str
-    lines: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    failed_starts: int = 0
-    starts: int = 0
-    more: int = 0
-    startup: StartupLog = field(default_factory=lambda: StartupLog(file=""))
-
-    @property
-    def first(self) -> Failure:
-        """The failure that came first, with figures where one of that start has any."""
-        return self.failures[0]
-
-
 def read_failure_log(
-    path: str | Path, *, on_bytes: Callable[[int], object] | None = None
+    path: str | Path,
+    *,
+    on_bytes: Callable[[int], object] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> FailureLog:
     """Return the failures in a log. O(bytes), O(1) memory.
 
     Args:
         path: a file, plain, gzip or zstd; "-": standard input.
         on_bytes: is told how many bytes have been read, now and then.
+        stop: asked now and then; what was read until then is used.
 
     Raises: InputError when it cannot be read, or no line of it is about running out of memory.
     """
@@ -110,8 +71,13 @@ def read_failure_log(
         reader.lines = first_line + block.count(b"\n")
         if reader.waits or any(word in block for word in _BYTES):
             for number, line in enumerate(block.split(b"\n"), first_line):
+                if not line:
+                    continue
                 for part in line_parts(line):
                     reader.take(number, part)
+        if stop():
+            reader.cut = True
+            break
     log = reader.finished()
     if not log.failures:
         raise InputError(
@@ -134,6 +100,7 @@ class _Reader:
         self._known: dict[object, Failure] = {}
         self._open: tuple[int, list[str]] | None = None
         self.lines = 0
+        self.cut = False
 
     @property
     def waits(self) -> bool:
@@ -148,8 +115,7 @@ class _Reader:
         if self._open is not None:
             self._continue(number, text)
             return
-        found = WHO.search(text[:200])
-        who = found[1] if found else ""
+        who = _who(text)
         if version := VERSION.search(text):
             self._start(version[1], text, who)
         if call := CALL.search(text):
@@ -168,7 +134,7 @@ class _Reader:
         log = self.log
         if not log.failures and self._failed is not None:
             log = self._failed
-        log.lines, log.starts = self.lines, self.log.starts
+        log.lines, log.starts, log.cut = self.lines, self.log.starts, self.cut
         failed_now = log is self.log and bool(log.failures and self._engines)
         log.failed_starts = self.log.failed_starts + failed_now
         return log
@@ -277,5 +243,7 @@ class _Reader:
 
 
 def _who(text: str) -> str:
-    found = WHO.search(text[:200])
-    return found[1] if found else ""
+    found = _WHO.search(text[:200])
+    if found is None:
+        return ""
+    return found[1] if found[2] is None else f"{found[1]}@{found[2]}"

@@ -50,6 +50,7 @@ class OomMessage:
     """The figures of one message; None where its form does not have one.
 
     Attributes:
+        since: the version of PyTorch that this form came with: 1.0, 1.4 or 2.1.
         backend: CUDA, HIP or XPU.
         device: the GPU as the process counts them.
         asked_bytes: the request, rounded up as the allocator does.
@@ -67,6 +68,7 @@ class OomMessage:
             decimals are printed.
     """
 
+    since: str
     backend: str
     device: int
     asked_bytes: int
@@ -158,6 +160,7 @@ def _of_new(head: re.Match[str], rest: str) -> OomMessage:
     unallocated = _UNALLOCATED.search(rest)
     slack = _slack(head, 2) + _slack(head, 7)
     return OomMessage(
+        since="2.1",
         backend=head[1],
         device=int(head[4]),
         asked_bytes=asked,
@@ -180,6 +183,7 @@ def _of_old(found: re.Match[str]) -> OomMessage:
     asked, total, allocated, free, held = (_known(found, at) for at in (2, 5, 7, 9, 13))
     cached = found[15] == "cached"
     return OomMessage(
+        since="1.0" if cached else "1.4",
         backend=found[1],
         device=int(found[4]),
         asked_bytes=asked,

@@ -6,16 +6,20 @@ that were replayed (`snapshot_remedies`).
 
 from __future__ import annotations
 
+import math
+
 from kvatlas.budget.measured import measured
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.oom.kv_block import KvBlock
+from kvatlas.oom.message import OomMessage
 from kvatlas.oom.phases import Phase
 from kvatlas.oom.verdict import Cause, Remedy
 from kvatlas.units import format_bytes
 
-__all__ = ["EXPANDABLE", "give_up", "message_remedies"]
+__all__ = ["give_up", "message_remedies"]
 
-EXPANDABLE = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
+_CUDA = "PYTORCH_CUDA_ALLOC_CONF"
+_VARIABLES = {"HIP": "PYTORCH_HIP_ALLOC_CONF", "XPU": "PYTORCH_ALLOC_CONF"}
 
 
 def give_up(
@@ -37,6 +41,9 @@ def give_up(
     flag = ""
     if facts is not None and facts.kv_bytes is not None and facts.kv_bytes > size:
         flag = f"--kv-cache-memory-bytes {(facts.kv_bytes - size) >> 20 << 20}"
+    elif facts is not None and facts.requested_bytes and facts.total_bytes:
+        now = math.floor(100 * (facts.requested_bytes - size) / facts.total_bytes) / 100
+        flag = f"--gpu-memory-utilization {max(0.0, now):.2f}"
     elif total_bytes:
         share = -(-100 * size // total_bytes) / 100
         flag = f"--gpu-memory-utilization lower by {share:.2f}"
@@ -50,17 +57,17 @@ def give_up(
 
 
 def message_remedies(
+    message: OomMessage,
     cause: Cause,
     phase: Phase | None,
     startup: StartupLog | None,
     block: KvBlock | None,
     short: int,
-    total_bytes: int,
 ) -> list[Remedy]:
     """Return what to change, the best first.
 
     Args:
-        short: bytes that were asked for beyond what was available. total_bytes: the device's.
+        short: bytes that were asked for beyond what was available.
     """
     found: list[Remedy] = []
     if cause == "memory-fraction":
@@ -93,7 +100,7 @@ def message_remedies(
             Remedy(
                 text="Let segments grow instead of lying apart. The message cannot show that it "
                 "suffices: a memory snapshot of the failure can.",
-                setting=EXPANDABLE,
+                setting=f"{_VARIABLES.get(message.backend, _CUDA)}=expandable_segments:True",
                 basis="advice",
             )
         )
@@ -122,7 +129,7 @@ def message_remedies(
             )
         )
     elif short:
-        found.append(give_up(short, block, startup, total_bytes))
+        found.append(give_up(short, block, startup, message.total_bytes))
     if phase == "warm-up":
         found.append(
             Remedy(

@@ -15,7 +15,7 @@ from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
 from kvatlas.oom.message_remedies import message_remedies
 from kvatlas.oom.phases import PHASE_WORDS, Phase
-from kvatlas.oom.verdict import RUNGS, Cause, OomVerdict, Step, cause_of_rung, ladder
+from kvatlas.oom.verdict import DRIVERS_OWN, RUNGS, Cause, OomVerdict, Step, cause_of_rung, ladder
 from kvatlas.units import format_bytes
 
 __all__ = ["message_verdict"]
@@ -52,6 +52,9 @@ def message_verdict(
     if not limited and message.others_bytes != 0:
         rungs.append((RUNGS["others"], message.others_bytes))
     steps, first = ladder(asked, tuple(rungs), message.slack_bytes)
+    tight = not limited and 0 <= available - asked < DRIVERS_OWN
+    if tight:
+        steps, first = ladder(asked, (("free, kept by the driver", 0), *rungs[1:]))
     cause: Cause = "capacity"
     if first == 0:
         cause = "memory-fraction" if limited else "driver-refused"
@@ -59,14 +62,14 @@ def message_verdict(
         cause = cause_of_rung(steps[first].name)
     elif limited:
         cause = "memory-fraction"
-    short = max(0, asked - available)
+    short = max(0, asked - (0 if tight else available))
     return OomVerdict(
         cause=cause,
         line=_line(message, cause, steps, first, phase),
         reasons=tuple(_reasons(message)),
         steps=steps,
-        remedies=tuple(message_remedies(cause, phase, startup, block, short, message.total_bytes)),
-        notes=tuple(_notes(message, phase, steps)),
+        remedies=tuple(message_remedies(message, cause, phase, startup, block, short)),
+        notes=tuple(_notes(message, phase, steps, tight)),
     )
 
 
@@ -87,7 +90,8 @@ def _line(
     phase: Phase | None,
 ) -> str:
     asked = format_bytes(message.asked_bytes)
-    there = format_bytes(steps[0].size_bytes or 0)
+    limited = cause == "memory-fraction" or steps[0].name.startswith("allowed")
+    there = format_bytes((steps[0].size_bytes or 0) if limited else message.free_bytes)
     began = f"{PHASE_WORDS[phase][0].upper()}{PHASE_WORDS[phase][1:]}: " if phase else ""
     if cause == "memory-fraction":
         allowed = format_bytes(message.allowed_bytes or 0)
@@ -151,8 +155,25 @@ def _reasons(message: OomMessage) -> list[str]:
     return found
 
 
-def _notes(message: OomMessage, phase: Phase | None, steps: tuple[Step, ...]) -> list[str]:
+def _notes(
+    message: OomMessage, phase: Phase | None, steps: tuple[Step, ...], tight: bool
+) -> list[str]:
     found = []
+    if tight:
+        found.append(
+            f"The last {format_bytes(message.free_bytes)} of a device are of no use: the driver "
+            "keeps some MiB for itself."
+        )
+    if (message.reserved_bytes or 0) > message.total_bytes:
+        found.append(
+            "PyTorch holds more than the device has: the driver moves memory to the host, as on "
+            "Windows, and everything is slow long before it fails."
+        )
+    if message.since != "2.1":
+        found.append(
+            "A message of PyTorch before 2.1: expandable segments came with 2.1; max_split_size_mb "
+            "is what older ones have."
+        )
     if message.allocated_bytes is None:
         found.append("The message is cut off: what PyTorch held is not in it.")
     if message.asked_bytes in _SEGMENTS:

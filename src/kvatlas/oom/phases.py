@@ -26,7 +26,7 @@ PHASE_WORDS: dict[Phase, str] = {
     "serving": "while serving",
 }
 
-CALL = re.compile(r'File \\?"([^"\\]{1,400})\\?", line ([0-9]{1,9}), in ([^\s\\"]{1,120})')
+CALL = re.compile(r'File \\?"([^"]{1,400}?)\\?", line ([0-9]{1,9}), in ([^\s\\"]{1,120})')
 
 # The first of these that is anywhere on the stack tells: the outer calls are in several phases.
 _CALLS: tuple[tuple[frozenset[str], Phase], ...] = (

@@ -62,7 +62,7 @@ _TEXTS: tuple[tuple[str, RefusalKind, str], ...] = (
     (
         "is less than desired",
         "free-memory",
-        rf"(?:Free memory on device|Available memory on node) ?(?P<where>[^\s(]{{0,40}}) ?"
+        rf"(?:Free memory on device|Available memory on) ?(?P<where>(?:node )?[^\s(]{{0,40}}) ?"
         rf"\((?P<free>{_NUMBER})/(?P<total>{_NUMBER}) GiB\) on startup is less than desired "
         rf"[GC]PU memory utilization \((?P<share>[0-9.]{{1,20}}), (?P<asked>{_NUMBER}) GiB\)",
     ),

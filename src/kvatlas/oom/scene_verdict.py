@@ -7,14 +7,22 @@ others: the scene (`scene`), remedies (`snapshot_remedies`).
 from __future__ import annotations
 
 from kvatlas.budget.startup_log import StartupLog
-from kvatlas.device import DeviceTwin, Limits
+from kvatlas.device import DeviceTwin, Limits, RecordedReplay
 from kvatlas.oom.call_words import stack_words
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
 from kvatlas.oom.scene import Scene
 from kvatlas.oom.settings_table import SettingOutcome
 from kvatlas.oom.snapshot_remedies import choose_setting, snapshot_remedies
-from kvatlas.oom.verdict import RUNGS, Cause, OomVerdict, cause_of_rung, counted, ladder
+from kvatlas.oom.verdict import (
+    DRIVERS_OWN,
+    RUNGS,
+    Cause,
+    OomVerdict,
+    cause_of_rung,
+    counted,
+    ladder,
+)
 from kvatlas.units import format_bytes
 
 __all__ = ["scene_verdict"]
@@ -40,7 +48,11 @@ def scene_verdict(
         message, startup: the same failure in a log, and its server. block: one KV block.
     """
     free = max(0, capacity - scene.reserved_bytes)
-    rungs: list[tuple[str, int | None]] = [("free on the device", free)]
+    room = scene.free_bytes - scene.needed_bytes if scene.recorded else -1
+    tight, limited = 0 <= room < DRIVERS_OWN, room >= DRIVERS_OWN
+    rungs: list[tuple[str, int | None]] = [
+        ("free, kept by the driver", 0) if tight else ("free on the device", free)
+    ]
     if scene.releasable_bytes:
         rungs.append((RUNGS["releasable"], scene.releasable_bytes))
     rungs.append((RUNGS["stuck"], scene.stuck_bytes))
@@ -49,7 +61,6 @@ def scene_verdict(
     if message is not None and message.others_bytes != 0:
         rungs.append((RUNGS["others"], message.others_bytes))
     steps, first = ladder(scene.asked_bytes, tuple(rungs))
-    limited = scene.recorded and scene.free_bytes >= scene.needed_bytes
     cause: Cause = "capacity"
     if limited:
         cause = "memory-fraction"
@@ -58,15 +69,16 @@ def scene_verdict(
     elif first is not None:
         cause = cause_of_rung(steps[first].name)
     chosen = choose_setting(rows, order)
+    replayed = twin.replay_recorded()
     check = twin.what_if(limits=Limits(capacity_bytes=max(1, capacity)))
     unverified = (
-        *twin.replay_recorded().unverified,
+        *replayed.unverified,
         *check.unverified,
         *(() if chosen is None else chosen.unverified),
     )
     return OomVerdict(
         cause=cause,
-        line=_line(scene, cause, free, steps[-1].sum_bytes),
+        line=_line(scene, cause, scene.free_bytes if tight else free, steps[-1].sum_bytes),
         reasons=tuple(_reasons(twin, scene, capacity, own, rows)),
         steps=steps,
         remedies=snapshot_remedies(
@@ -80,7 +92,10 @@ def scene_verdict(
             block=block,
             startup=startup,
         ),
-        notes=tuple(_notes(scene, capacity, check.ran_out_at, limited, chosen, message)),
+        notes=(
+            *_doubts(replayed, tight, scene),
+            *_notes(scene, capacity, check.ran_out_at, limited, chosen, message),
+        ),
         unverified=tuple(dict.fromkeys(unverified)),
     )
 
@@ -213,3 +228,19 @@ def _same_failure(scene: Scene, message: OomMessage) -> list[str]:
             f"snapshot's for {format_bytes(scene.needed_bytes)}: they are not the same."
         ]
     return []
+
+
+def _doubts(replayed: RecordedReplay, tight: bool, scene: Scene) -> list[str]:
+    found = []
+    if not replayed.identical:
+        found.append(
+            "The twin does not decide as recorded ("
+            + counted(replayed.differences, "difference")
+            + "): take all of this with care."
+        )
+    if tight:
+        found.append(
+            f"The last {format_bytes(scene.free_bytes)} of a device are of no use: the driver "
+            "keeps some MiB for itself."
+        )
+    return found

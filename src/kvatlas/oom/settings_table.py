@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from kvatlas.device import DeviceTwin, Limits
 from kvatlas.device.survival import Survival
 from kvatlas.oom.kv_block import KvBlock
 
-__all__ = ["SettingOutcome", "choose", "clearly_better", "conf_text", "outcomes"]
+__all__ = ["SettingOutcome", "choose", "clearly_better", "conf_text", "outcome"]
 
 _CLEARLY = 0.01
 """Settings whose needs differ by less than this share cost the same."""
@@ -25,7 +26,8 @@ class SettingOutcome:
     Attributes:
         text: as PyTorch's variable writes it, "" for the defaults; recorded: whether it is the
             recording's own. fraction: the memory fraction that goes with it, None: none.
-        needs_bytes: the smallest memory in which they pass. survives: whether there was as much.
+        needs_bytes: the smallest memory in which they pass. survives: whether they pass in what
+            there was: as a rule where that is as much, but that is run.
         spare_bytes: what there was beyond it, below 0: what lacked.
         more_bytes: what it needs beyond what PyTorch held at the failure.
         kv_blocks: KV blocks to give up so that they pass, 0 where they do; None: size not known.
@@ -42,35 +44,38 @@ class SettingOutcome:
     unverified: tuple[str, ...]
 
 
-def outcomes(
-    found: Iterable[Survival],
+def outcome(
+    twin: DeviceTwin,
+    one: Survival,
     *,
     capacity_bytes: int,
     reserved_bytes: int,
-    recorded: str,
     block: KvBlock | None,
-) -> tuple[SettingOutcome, ...]:
-    """Return each setting beside the memory that there was, in the order given."""
-    rows = []
-    for one in found:
-        spare = capacity_bytes - one.capacity_bytes
-        blocks: int | None = 0
-        if spare < 0:
-            blocks = None if block is None else block.blocks(-spare)
-        rows.append(
-            SettingOutcome(
-                text=one.text,
-                recorded=one.text == recorded,
-                fraction=one.fraction,
-                needs_bytes=one.capacity_bytes,
-                survives=spare >= 0,
-                spare_bytes=spare,
-                more_bytes=max(0, one.capacity_bytes - reserved_bytes),
-                kv_blocks=blocks,
-                unverified=one.unverified,
-            )
-        )
-    return tuple(rows)
+) -> SettingOutcome:
+    """Return a setting beside the memory that there was. One run.
+
+    More memory is not always better: a segment that is not given back, because it need not be, can
+    lie badly later. So that it passes in less does not say that it passes here; that is run.
+    """
+    allowed = None if one.fraction is None else max(1, int(capacity_bytes * one.fraction))
+    limits = Limits(capacity_bytes=capacity_bytes, allowed_bytes=allowed)
+    survives = not twin.what_if(one.settings, limits, start=one.start).oom
+    needs = min(one.capacity_bytes, capacity_bytes) if survives else one.capacity_bytes
+    blocks: int | None = 0
+    if not survives:
+        lacks = needs - capacity_bytes
+        blocks = None if block is None or lacks <= 0 else block.blocks(lacks)
+    return SettingOutcome(
+        text=one.text,
+        recorded=one.settings == twin.settings,
+        fraction=one.fraction,
+        needs_bytes=needs,
+        survives=survives,
+        spare_bytes=capacity_bytes - needs,
+        more_bytes=max(0, needs - reserved_bytes),
+        kv_blocks=blocks,
+        unverified=one.unverified,
+    )
 
 
 def choose(rows: tuple[SettingOutcome, ...], order: Iterable[str]) -> SettingOutcome | None:

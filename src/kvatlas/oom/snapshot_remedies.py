@@ -82,7 +82,7 @@ def snapshot_remedies(
             )
         )
     best = clearly_better(rows, order)
-    if chosen is None and best is not None and not best.survives:
+    if chosen is None and best is not None and best.spare_bytes < 0:
         found.append(
             give_up(
                 -best.spare_bytes,

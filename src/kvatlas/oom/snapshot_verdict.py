@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.device import DeviceTwin
-from kvatlas.device.survival import CANDIDATES, Survival, survivals
+from kvatlas.device.survival import CANDIDATES, survivals
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
 from kvatlas.oom.scene import Scene, failures_of, recorded_scene, replayed_scene
 from kvatlas.oom.scene_verdict import scene_verdict
-from kvatlas.oom.settings_table import SettingOutcome, outcomes
+from kvatlas.oom.settings_table import SettingOutcome, outcome
 from kvatlas.oom.unseen_verdict import unseen_verdict
 from kvatlas.oom.verdict import OomVerdict
 
@@ -79,31 +79,34 @@ def explain_snapshot(
     if capacity is None and scene is not None:
         capacity = _capacity(scene, message)
     own = twin.survival_capacity()
-    found: list[Survival] = []
+    reserved = scene.reserved_bytes if scene is not None else own
+    rows: list[SettingOutcome] = []
     for at, one in enumerate(survivals(twin, tried)):
-        found.append(one)
+        rows.append(
+            outcome(
+                twin,
+                one,
+                capacity_bytes=own if capacity is None else capacity,
+                reserved_bytes=reserved,
+                block=block,
+            )
+        )
         if on_done is not None:
             on_done(at + 1, len(tried))
         if stop():
             break
-    found.sort(key=lambda one: one.capacity_bytes)
-    reserved = scene.reserved_bytes if scene is not None else own
-    rows = outcomes(
-        found,
-        capacity_bytes=own if capacity is None else capacity,
-        reserved_bytes=reserved,
-        recorded=recorded_text,
-        block=block,
-    )
+    rows.sort(key=lambda row: row.needs_bytes)
     if scene is None:
-        verdict = unseen_verdict(twin, capacity=capacity, own=own, rows=rows, order=candidates)
+        verdict = unseen_verdict(
+            twin, capacity=capacity, own=own, rows=tuple(rows), order=candidates
+        )
     else:
         verdict = scene_verdict(
             twin,
             scene,
             capacity=capacity or 0,
             own=own,
-            rows=rows,
+            rows=tuple(rows),
             order=candidates,
             message=message,
             block=block,
@@ -116,8 +119,8 @@ def explain_snapshot(
         scene=scene,
         capacity_bytes=capacity,
         survival_bytes=own,
-        settings_rows=rows,
-        untried=len(tried) - len(found),
+        settings_rows=tuple(rows),
+        untried=len(tried) - len(rows),
         verdict=verdict,
     )
 

@@ -29,15 +29,23 @@ def unseen_verdict(
         rows: other settings, replayed; order: their texts, what changes least first.
     """
     free = twin.what_if()
-    unverified = tuple(dict.fromkeys((*twin.replay_recorded().unverified, *free.unverified)))
     chosen = clearly_better(rows, order)
+    recorded = next((row for row in rows if row.recorded), None)
+    unverified = tuple(
+        dict.fromkeys(
+            (
+                *twin.replay_recorded().unverified,
+                *(() if recorded is None else recorded.unverified),
+                *(() if chosen is None else chosen.unverified),
+            )
+        )
+    )
     reasons = [
         f"At its peak PyTorch held {format_bytes(free.peak_reserved_bytes)}, of which "
         f"{format_bytes(free.peak_active_bytes)} in live blocks; up to "
         f"{format_bytes(free.peak_stuck_bytes)} were stuck.",
     ]
     remedies = []
-    recorded = next((row for row in rows if row.recorded), None)
     if chosen is not None and recorded is not None:
         less = recorded.needs_bytes - chosen.needs_bytes
         remedies.append(

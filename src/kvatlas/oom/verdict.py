@@ -11,6 +11,7 @@ from typing import Literal
 
 __all__ = [
     "CAUSES",
+    "DRIVERS_OWN",
     "RUNGS",
     "Basis",
     "Cause",
@@ -63,6 +64,8 @@ CAUSES: dict[Cause, str] = {
 Basis = Literal["replayed", "arithmetic", "vLLM's figure", "advice"]
 
 
+DRIVERS_OWN = 16 << 20
+"""The driver does not give away the last MiB of a device."""
 RUNGS = {
     "releasable": "free, not released",
     "stuck": "free, but pinned by live blocks",

@@ -80,6 +80,7 @@ class OomDocument:
             "verdict": _verdict(self.log_verdict),
             "failures": [_failure(each) for each in self.log.failures],
             "more_failures": self.log.more,
+            "cut": self.log.cut,
         }
 
     def _snapshot(self) -> dict[str, Any] | None:

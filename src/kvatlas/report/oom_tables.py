@@ -30,6 +30,7 @@ __all__ = [
 _DASH = "–"
 _UNKNOWN = "stack not recorded"
 _ROWS = 8
+_ODD = "; what passes in less and not in this is no mistake: more memory is not always better"
 
 
 def ladder_table(verdict: OomVerdict) -> TextTable:
@@ -53,7 +54,7 @@ def ladder_table(verdict: OomVerdict) -> TextTable:
 
 def remedy_words(remedy: Remedy) -> str:
     """Return what a remedy rests on and costs: `replayed · no KV block`."""
-    words = [remedy.basis if remedy.basis != "advice" else "advice, not checked"]
+    words: list[str] = ["advice, not checked" if remedy.basis == "advice" else remedy.basis]
     if remedy.kv_blocks:
         words.append(f"{remedy.kv_blocks:,} KV block{'' if remedy.kv_blocks == 1 else 's'}")
     elif remedy.kv_bytes:
@@ -79,27 +80,44 @@ def settings_table(document: OomDocument) -> TextTable:
     """Return the settings that were replayed, least memory first."""
     found = document.snapshot
     rows = () if found is None else found.settings_rows
-    known = found is not None and found.capacity_bytes is not None
+    marked = frozenset(at for at, row in enumerate(rows) if row.recorded)
+    names = [(row.text or "defaults") + (" (as recorded)" if row.recorded else "") for row in rows]
+    title, note = "The same requests under other settings", "from fresh segments in every row"
+    if found is None or found.capacity_bytes is None:
+        own = sum(row.needs_bytes for row in rows if row.recorded)
+        return TextTable(
+            title=title,
+            columns=("", "needs", "beside the recorded"),
+            rows=tuple(
+                (name, format_bytes(row.needs_bytes), _signed(row.needs_bytes - own))
+                for name, row in zip(names, rows, strict=True)
+            ),
+            marked=marked,
+            note=note,
+        )
     return TextTable(
-        title="The same requests under other settings",
-        remark="" if found is None or found.capacity_bytes is None
-        else f"in {format_bytes(found.capacity_bytes)}",
+        title=title,
+        remark=f"in {format_bytes(found.capacity_bytes)}",
         columns=("", "needs", "spare", "passes", "KV blocks"),
         rows=tuple(
             (
-                (row.text or "defaults") + (" (as recorded)" if row.recorded else ""),
+                name,
                 format_bytes(row.needs_bytes),
-                format_bytes(row.spare_bytes) if known else _DASH,
-                ("yes" if row.survives else "no") if known else _DASH,
-                (_DASH if row.kv_blocks is None else count(-row.kv_blocks)) if known else _DASH,
+                format_bytes(row.spare_bytes),
+                "yes" if row.survives else "no",
+                _DASH if row.kv_blocks is None else count(-row.kv_blocks),
             )
-            for row in rows
+            for name, row in zip(names, rows, strict=True)
         ),
         words=frozenset({0, 3}),
-        marked=frozenset(at for at, row in enumerate(rows) if row.recorded),
-        note="all begin with the blocks that were there allocated anew; KV blocks: to give up so "
-        "that the requests pass",
-    )  # fmt: skip
+        marked=marked,
+        note=f"{note}; KV blocks: to give up so that the requests pass"
+        + (_ODD if any(row.spare_bytes >= 0 and not row.survives for row in rows) else ""),
+    )
+
+
+def _signed(size: int) -> str:
+    return format_bytes(size) if size <= 0 else f"+{format_bytes(size)}"
 
 
 def pinning_table(scene: Scene, stacks: dict[int, str]) -> TextTable:
@@ -215,6 +233,8 @@ def oom_facts(document: OomDocument) -> Iterator[tuple[str, str]]:
     log, failure, found = document.log, document.failure, document.snapshot
     if log is not None and failure is not None:
         yield "Log", f"{log.lines:,} lines; the failure is there {times(failure.times)}"
+        if log.cut:
+            yield "Interrupted", "the rest of the log was not read"
         if log.startup.version:
             starts = f"vLLM {log.startup.version}"
             if log.starts > 1:
