@@ -9,7 +9,7 @@ too much (CONTRIBUTING.md).
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Generator
 from typing import Any
 
@@ -32,7 +32,7 @@ class ProcessorTime:
 
     def __init__(self) -> None:
         self._last_s = processor_s()
-        self._files: Counter[str] = Counter()
+        self._files: defaultdict[str, float] = defaultdict(float)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, Any, Any]:
@@ -53,5 +53,5 @@ class ProcessorTime:
         total_s = sum(self._files.values())
         terminalreporter.section(f"processor time of the tests: {total_s:.0f} s")
         shown = len(self._files) if terminalreporter.verbosity > 0 else FILES_SHOWN
-        for name, seconds in self._files.most_common(shown):
+        for name, seconds in sorted(self._files.items(), key=lambda file: -file[1])[:shown]:
             terminalreporter.write_line(f"{seconds:7.2f} s  {name}")
