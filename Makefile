@@ -20,7 +20,9 @@ peers_venv := .venv-peers
 installed := $(venv)/installed-$(version)
 tested := $(venv)/test-tools-$(version)
 vllm_installed := $(vllm_venv)/vllm-$(version)
-pip_install = -m pip install -qq --disable-pip-version-check
+# What is imported is compiled then: half of what is installed never is.
+pip_install = -m pip install -qq --disable-pip-version-check --no-compile
+newer_pip = 'pip>=25.1' # groups; and older ones take twice as long
 
 vllm_version := 0.32.0
 torch_version := 2.13.0
@@ -53,12 +55,12 @@ python:
 $(installed): pyproject.toml | python
 	@echo "installing kvatlas into $(venv) with Python $(version)"
 	@test -e $(installed) || $(PYTHON) -m venv --clear $(venv)
+	@$(venv)/bin/python $(pip_install) --upgrade $(newer_pip)
 	@$(venv)/bin/python $(pip_install) --editable .
 	@touch $(installed)
 
 $(tested): $(installed)
 	@echo "installing the test and docs tools into $(venv)"
-	@$(venv)/bin/python $(pip_install) --upgrade 'pip>=25.1'
 	@$(venv)/bin/python $(pip_install) --group test --group docs
 	@touch $(tested)
 
@@ -101,7 +103,7 @@ warm-reports: $(tested) warm-plain
 	@$(venv)/bin/kvatlas policies --limit 40 >> $(venv)/warm.log
 
 # The files in their order, not the largest first: those at the end are short.
-pytest := $(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+pytest := $(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --processor-time
 test: $(tested)
 	@$(MAKE) --no-print-directory --jobs $(workers) --output-sync warm-plain lint warm-reports
 	$(pytest) -m "not variants and not rare"
