@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 export NO_MKDOCS_2_WARNING := 1
+# Python compiles each file once and keeps it, whatever the environment says: pip does not (below).
+unexport PYTHONDONTWRITEBYTECODE
 
 fits = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
@@ -35,7 +37,7 @@ report := kvatlas-report/index.html
 help:
 	@echo "make demo         replay the built-in workload and write $(report)"
 	@echo "make test         ruff, mypy, import-linter, docs, pytest"
-	@echo "make test-variants  the tests of engines that are not vLLM's own"
+	@echo "make test-variants  the slow tests, and those of engines that are not vLLM's own"
 	@echo "make test-rare    the tests of engines with several such things at once (ten minutes)"
 	@echo "make test-vllm    compare with the real vLLM $(vllm_version), and record it (installs 3.4 GB)"
 	@echo "make bench        measure speed; VLLM_PYTHON=... adds the real vLLM to the same run"
@@ -106,13 +108,13 @@ warm-reports: $(tested) warm-plain
 pytest := $(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --processor-time
 test: $(tested)
 	@$(MAKE) --no-print-directory --jobs $(workers) --output-sync warm-plain lint warm-reports
-	$(pytest) -m "not variants and not rare"
+	$(pytest) -m "not variants and not rare and not slow"
 
 # Engines with what vLLM's has not (a policy, a placement, a tier) are each compiled by themselves.
 test-variants: $(tested)
-	@echo "testing the engines that are not vLLM's own"
+	@echo "the slow tests, and those of engines that are not vLLM's own"
 	@$(MAKE) --no-print-directory --jobs $(workers) $(variants:%=warm-%)
-	$(pytest) -m variants
+	$(pytest) -m "(variants or slow) and not rare"
 	KVATLAS_DEVICE_COURSES=2000 $(venv)/bin/pytest --numprocesses auto tests/device/test_twin_model.py
 
 # Not part of CI: engines with several of these at once, ten minutes to compile.

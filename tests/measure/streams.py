@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from kvatlas.engine import DriveConfig, EngineConfig, Replay, SlidingWindowSpec
 from kvatlas.engine.recorded import recording_header
