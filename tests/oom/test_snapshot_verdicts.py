@@ -148,6 +148,7 @@ def test_private_pools(tmp_path: Path) -> None:
     found = explain_snapshot(graph_pool().twin(tmp_path), candidates=FEW)
     assert found.verdict.cause == "private-pools"
     assert "300 MiB lie free inside 1 private pool" in found.verdict.line
+    assert any("--enforce-eager" in each.setting for each in found.verdict.remedies)
     assert found.scene is not None
     (pool,) = found.scene.pools
     assert (pool.pool, pool.reserved_bytes, pool.active_bytes) == ((0, 1), 300 * MIB, 0)
@@ -191,6 +192,26 @@ def test_a_replay_that_differs_says_so(tmp_path: Path) -> None:
     recording.naive.segments[0].pieces[0].requested -= 512  # the final state is another
     notes = explain_snapshot(recording.twin(tmp_path), candidates=("",)).verdict.notes
     assert any("does not decide as recorded" in note for note in notes)
+
+
+def test_of_several_failures_the_last_is_explained(tmp_path: Path) -> None:
+    """GIVEN a first failure that the program survived WHEN explained THEN it is the second one."""
+    recording = Recording(1000)
+    pieces = [recording.malloc(100, "serve") for _ in range(9)]
+    recording.fails(300)
+    recording.naive.free(pieces[0])
+    recording.malloc(50, "serve")
+    recording.fails(250)
+    twin = recording.twin(tmp_path)
+    found = explain_snapshot(twin, candidates=FEW)
+    assert found.scene is not None
+    assert (found.scene.failures, found.scene.asked_bytes) == (2, 250 * MIB)
+    assert any("2 failures" in note for note in found.verdict.notes)
+    assert not any("with care" in note for note in found.verdict.notes)
+    message = parse_message(new("300.00 MiB", "8.00 GiB", "100.00 MiB", held("1 GiB", "0 bytes")))
+    first = explain_snapshot(twin, message=message, candidates=("",)).scene
+    assert first is not None
+    assert first.asked_bytes == 300 * MIB
 
 
 def test_a_segment_larger_than_the_request(tmp_path: Path) -> None:

@@ -39,11 +39,13 @@ _MOST_ENGINES = 4096
 _WRAPPED_LINES = 12
 # (VllmWorker rank=3 pid=1090), (RayWorkerWrapper pid=1861983, ip=192.168.10.60)
 _WHO = re.compile(
-    r"\((\w{1,40}(?: rank=[0-9]{1,6})?) pid=[0-9]{1,12}(?:, ip=([0-9a-fA-F.:]{1,45}))?\)"
+    r"\(([\w-]{1,40}(?: rank=[0-9]{1,6})?) pid=[0-9]{1,12}(?:, ip=([0-9a-fA-F.:]{1,45}))?\)"
 )
+# The API server prints it before the engine says that it starts.
+_SHARE = re.compile(r"non-default args: .{0,8000}'gpu_memory_utilization': ([0-9.]{1,20})")
 _BEGINS_AT_AN_END = MESSAGE_BEGINS.partition(" Tried")[0]
 _WORDS = ("File ", *PHASE_PHRASES, *REFUSAL_PHRASES, *PHRASES, MESSAGE_BEGINS)
-_ALL = {*_WORDS, "out of memory"}
+_ALL = {*_WORDS, "out of memory", "non-default args"}
 _BYTES = tuple(
     word.encode() for word in _ALL if not any(other in word for other in _ALL if other != word)
 )
@@ -99,6 +101,7 @@ class _Reader:
         self._phases: dict[str, Phase] = {}
         self._known: dict[object, Failure] = {}
         self._open: tuple[int, list[str]] | None = None
+        self._share: str | None = None
         self.lines = 0
         self.cut = False
 
@@ -118,6 +121,8 @@ class _Reader:
         who = _who(text)
         if version := VERSION.search(text):
             self._start(version[1], text, who)
+        if share := _SHARE.search(text):
+            self._share = share[1]
         if call := CALL.search(text):
             self._call(who, Call(call[1], int(call[2]), call[3]))
             return
@@ -234,6 +239,9 @@ class _Reader:
             self._engines.add(who)
         startup = self.log.startup
         startup.version, startup.starts = version, self.log.starts
+        if self._share is not None:
+            startup.config["gpu_memory_utilization"] = self._share
+            self._share = None
         for name, pattern in CONFIG_VALUE.items():
             if value := pattern.search(text):
                 startup.config[name] = value[1]

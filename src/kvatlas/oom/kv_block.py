@@ -12,6 +12,7 @@ from kvatlas.budget.startup_log import StartupLog
 from kvatlas.engine.layers import block_bytes, group_layers
 from kvatlas.errors import InputError
 from kvatlas.model import attention_block_size, kv_layers, load_model
+from kvatlas.model.catalogue import catalogue_config
 
 __all__ = ["KvBlock", "kv_block_of_log", "kv_block_of_model", "kv_block_of_size"]
 
@@ -67,8 +68,12 @@ def kv_block_of_size(size_bytes: int) -> KvBlock:
 def kv_block_of_log(log: StartupLog) -> KvBlock | None:
     """Return a block by what a server said when it started, None where it did not say enough.
 
-    An estimate: memory is printed with two decimals, and tokens as the longest request counts them.
+    By its model, where that is a known name on one pipeline stage. Else an estimate: memory is
+    printed with two decimals, and tokens as the longest request counts them.
     """
+    known = _of_known_model(log)
+    if known is not None:
+        return known
     real = measured(log)
     if not real.kv_bytes or real.kv_bytes < 0:
         return None
@@ -88,6 +93,26 @@ def kv_block_of_log(log: StartupLog) -> KvBlock | None:
         source=f"the log: {real.kv_tokens:,} tokens, taken to be in blocks of {tokens}",
         exact=False,
     )
+
+
+def _of_known_model(log: StartupLog) -> KvBlock | None:
+    """Return the block of the model that a log names; names of files are not followed."""
+    said = log.config
+    name, ranks = said.get("model", ""), said.get("tensor_parallel_size", "1")
+    known = catalogue_config(name)
+    if known is None or said.get("pipeline_parallel_size", "1") != "1":
+        return None
+    if not (ranks.isascii() and ranks.isdigit() and len(ranks) < 6):
+        return None
+    try:
+        return kv_block_of_model(
+            known[0],
+            block_size=_tokens(log),
+            kv_dtype=said.get("kv_cache_dtype", "auto"),
+            tp=int(ranks),
+        )
+    except InputError:
+        return None  # a dtype or a number of ranks of which its layout is not known
 
 
 def _tokens(log: StartupLog) -> int | None:

@@ -16,10 +16,19 @@ from kvatlas.oom.phases import Phase
 from kvatlas.oom.verdict import Cause, Remedy
 from kvatlas.units import format_bytes
 
-__all__ = ["give_up", "message_remedies"]
+__all__ = ["POOLS_REMEDY", "give_up", "message_remedies"]
 
 _CUDA = "PYTORCH_CUDA_ALLOC_CONF"
 _VARIABLES = {"HIP": "PYTORCH_HIP_ALLOC_CONF", "XPU": "PYTORCH_ALLOC_CONF"}
+
+
+POOLS_REMEDY = Remedy(
+    text="Capture fewer or smaller CUDA graphs: their pools keep what they do not use. With sleep "
+    "mode the pool is that of vLLM's cumem allocator.",
+    setting="--cudagraph-capture-sizes, --enforce-eager",
+    basis="advice",
+)
+"""What to change where private pools keep what others need."""
 
 
 def give_up(
@@ -41,9 +50,9 @@ def give_up(
     flag = ""
     if facts is not None and facts.kv_bytes is not None and facts.kv_bytes > size:
         flag = f"--kv-cache-memory-bytes {(facts.kv_bytes - size) >> 20 << 20}"
-    elif facts is not None and facts.requested_bytes and facts.total_bytes:
-        now = math.floor(100 * (facts.requested_bytes - size) / facts.total_bytes) / 100
-        flag = f"--gpu-memory-utilization {max(0.0, now):.2f}"
+    elif startup is not None and total_bytes and (now := _share(startup)) is not None:
+        lower = math.floor(100 * now - 100 * size / total_bytes + 1e-9) / 100
+        flag = f"--gpu-memory-utilization {max(0.0, lower):.2f}"
     elif total_bytes:
         share = -(-100 * size // total_bytes) / 100
         flag = f"--gpu-memory-utilization lower by {share:.2f}"
@@ -54,6 +63,18 @@ def give_up(
         about = "" if block.exact else "about "
         text += f": {about}{blocks:,} KV blocks of {format_bytes(block.size_bytes)} less"
     return Remedy(text=f"{text}.", setting=setting, kv_bytes=size, kv_blocks=blocks)
+
+
+def _share(startup: StartupLog) -> float | None:
+    """Return the share of the device that a server was started with, None where unsaid."""
+    facts = measured(startup)
+    if facts.requested_bytes and facts.total_bytes:
+        return facts.requested_bytes / facts.total_bytes
+    said = startup.config.get("gpu_memory_utilization", "")
+    try:
+        return min(1.0, float(said))
+    except ValueError:
+        return None
 
 
 def message_remedies(
@@ -79,14 +100,7 @@ def message_remedies(
             )
         )
     if cause == "private-pools":
-        found.append(
-            Remedy(
-                text="Capture fewer or smaller CUDA graphs: their pools keep what they do not use. "
-                "With sleep mode the pool is that of vLLM's cumem allocator.",
-                setting="--cudagraph-capture-sizes, --enforce-eager",
-                basis="advice",
-            )
-        )
+        found.append(POOLS_REMEDY)
     if cause == "driver-refused":
         found.append(
             Remedy(

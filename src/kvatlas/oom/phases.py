@@ -41,7 +41,14 @@ _CALLS: tuple[tuple[frozenset[str], Phase], ...] = (
     ),
     (frozenset({"capture_model", "_capture_cudagraphs", "capture_graph"}), "graphs"),
     (
-        frozenset({"initialize_kv_cache", "_allocate_kv_cache_tensors", "_allocate_kv_cache"}),
+        frozenset(
+            {
+                "initialize_kv_cache",
+                "_allocate_kv_cache_tensors",
+                "_allocate_kv_cache",
+                "get_kv_cache_configs",
+            }
+        ),
         "kv-cache",
     ),
     (frozenset({"compile_or_warm_up_model"}), "warm-up"),

@@ -24,7 +24,7 @@ from kvatlas.oom.moment_tables import (
     private_pools,
 )
 
-__all__ = ["Scene", "failures_of", "recorded_scene", "replayed_scene"]
+__all__ = ["Scene", "failures_of", "recorded_scene", "replayed_scene", "segment_bytes"]
 
 _OOM = 7
 _MIB = 1 << 20
@@ -126,8 +126,8 @@ def replayed_scene(
     )
 
 
-def _needed(asked: int, settings: AllocatorSettings) -> int:
-    """Return the segment that the driver is asked for."""
+def segment_bytes(asked: int, settings: AllocatorSettings) -> int:
+    """Return the segment that the driver is asked for when a request finds no block."""
     if asked <= _MIB:
         return 2 * _MIB
     if settings.expandable_segments or asked < 10 * _MIB:
@@ -157,7 +157,7 @@ def _scene(
         event=event,
         failures=len(failures_of(twin)),
         asked_bytes=asked,
-        needed_bytes=_needed(asked, settings),
+        needed_bytes=segment_bytes(asked, settings),
         free_bytes=free,
         capacity_bytes=reserved + free,
         reserved_bytes=reserved,

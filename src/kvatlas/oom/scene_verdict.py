@@ -11,7 +11,7 @@ from kvatlas.device import DeviceTwin, Limits, RecordedReplay
 from kvatlas.oom.call_words import stack_words
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
-from kvatlas.oom.scene import Scene
+from kvatlas.oom.scene import Scene, failures_of
 from kvatlas.oom.settings_table import SettingOutcome
 from kvatlas.oom.snapshot_remedies import choose_setting, snapshot_remedies
 from kvatlas.oom.verdict import (
@@ -87,14 +87,15 @@ def scene_verdict(
             capacity_bytes=capacity,
             own_bytes=own,
             total_bytes=None if message is None else message.total_bytes,
-            limited=limited,
+            cause=cause,
+            short_bytes=max(0, scene.asked_bytes - free),
             order=order,
             block=block,
             startup=startup,
         ),
         notes=(
             *_doubts(replayed, tight, scene),
-            *_notes(scene, capacity, check.ran_out_at, limited, chosen, message),
+            *_notes(scene, capacity, check.ran_out_at, failures_of(twin), limited, chosen, message),
         ),
         unverified=tuple(dict.fromkeys(unverified)),
     )
@@ -185,18 +186,24 @@ def _notes(
     scene: Scene,
     capacity: int,
     ran_out_at: int | None,
+    recorded: list[int],
     limited: bool,
     chosen: SettingOutcome | None,
     message: OomMessage | None,
 ) -> list[str]:
     notes = []
-    if scene.recorded and ran_out_at != scene.event:
+    if scene.recorded and ran_out_at not in recorded:
         notes.append(
             f"Given {format_bytes(capacity)}, the twin "
             + ("does not fail at all" if ran_out_at is None
                else f"fails at event {ran_out_at:,}, not at {scene.event:,}")
             + ": the real driver gave less, or otherwise. Take the settings table with care."
         )  # fmt: skip
+    if scene.failures > 1:
+        notes.append(
+            f"The recording has {scene.failures:,} failures, and this is one of them; a setting "
+            "passes where none of them comes."
+        )
     if limited and message is None:
         notes.append(
             "The recording does not say how much was allowed; it is taken to be just too little "

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.oom.kv_block import KvBlock
-from kvatlas.oom.message_remedies import give_up
+from kvatlas.oom.message_remedies import POOLS_REMEDY, give_up
 from kvatlas.oom.settings_table import SettingOutcome, choose, clearly_better, conf_text
-from kvatlas.oom.verdict import Remedy
+from kvatlas.oom.verdict import Cause, Remedy
 from kvatlas.units import format_bytes
 
 __all__ = ["choose_setting", "snapshot_remedies"]
@@ -37,7 +37,8 @@ def snapshot_remedies(
     capacity_bytes: int,
     own_bytes: int,
     total_bytes: int | None,
-    limited: bool,
+    cause: Cause,
+    short_bytes: int,
     order: tuple[str, ...],
     block: KvBlock | None,
     startup: StartupLog | None,
@@ -48,11 +49,11 @@ def snapshot_remedies(
         chosen: what `choose_setting` said.
         capacity_bytes: the memory that there was; own_bytes: what the recorded settings need, as
             memory lay; total_bytes: the device's, None: not known.
-        limited: whether it was the process's own limit that refused.
+        cause: of the failure; short_bytes: what was asked for beyond what was free.
         order: settings, what changes least first. startup: what the server said when it started.
     """
     found = []
-    if limited:
+    if cause == "memory-fraction":
         found.append(
             Remedy(
                 text="Raise or drop the process's own limit: the device had room.",
@@ -81,6 +82,10 @@ def snapshot_remedies(
                 basis="replayed",
             )
         )
+    if cause == "private-pools":
+        found.append(POOLS_REMEDY)
+    if cause == "other-processes":
+        found.append(Remedy(text=f"Free {format_bytes(short_bytes)} that other processes hold."))
     best = clearly_better(rows, order)
     if chosen is None and best is not None and best.spare_bytes < 0:
         found.append(

@@ -15,7 +15,13 @@ from kvatlas.device import DeviceTwin
 from kvatlas.device.survival import CANDIDATES, survivals
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
-from kvatlas.oom.scene import Scene, failures_of, recorded_scene, replayed_scene
+from kvatlas.oom.scene import (
+    Scene,
+    failures_of,
+    recorded_scene,
+    replayed_scene,
+    segment_bytes,
+)
 from kvatlas.oom.scene_verdict import scene_verdict
 from kvatlas.oom.settings_table import SettingOutcome, outcome
 from kvatlas.oom.unseen_verdict import unseen_verdict
@@ -132,15 +138,17 @@ def _scene(twin: DeviceTwin, capacity: int | None, message: OomMessage | None) -
     events = failures_of(twin)
     if not events:
         return None
-    chosen = events[0]
+    chosen = events[-1]  # the one that nobody survived, as a rule
     if message is not None:
-        alike = [
-            event
-            for event in events
-            if abs(int(twin.trace.address[event]) - message.free_bytes) <= message.slack_bytes
-        ]
-        chosen = alike[0] if alike else chosen
+        chosen = min(reversed(events), key=lambda event: _distance(twin, event, message))
     return recorded_scene(twin, chosen)
+
+
+def _distance(twin: DeviceTwin, event: int, message: OomMessage) -> int:
+    """Return how far a recorded failure's request and free memory are from a message's."""
+    needed = segment_bytes(int(twin.trace.nbytes[event]), twin.settings)
+    free = int(twin.trace.address[event])
+    return abs(needed - message.asked_bytes) + abs(free - message.free_bytes)
 
 
 def _capacity(scene: Scene, message: OomMessage | None) -> int:

@@ -43,7 +43,9 @@ def busy_device(refusal: Refusal, block: KvBlock | None) -> OomVerdict:
             )
         )
     where = f"The device {refusal.where}".rstrip()
+    holders = "other processes, a server that has not ended yet, this process's own CUDA context"
     if refusal.where.startswith("node"):
+        holders = "other processes, and what the kernel keeps"
         where = f"The host's memory, {refusal.where},"
     return OomVerdict(
         cause="busy-device",
@@ -51,10 +53,7 @@ def busy_device(refusal: Refusal, block: KvBlock | None) -> OomVerdict:
         f"({refusal.share:g} of {format_bytes(total)}), and {format_bytes(free)} were free."
         if refusal.share is not None
         else f"{where} is not free: {format_bytes(asked)} asked, {format_bytes(free)} free.",
-        reasons=(
-            f"{format_bytes(max(0, total - free))} were taken before vLLM began: other processes, "
-            "a server that has not ended yet, and this process's own CUDA context.",
-        ),
+        reasons=(f"{format_bytes(max(0, total - free))} were taken before vLLM began: {holders}.",),
         steps=(
             Step("free on the device", free, free, False),
             Step("taken by others", max(0, total - free), total, total >= asked),
@@ -121,7 +120,7 @@ def too_long(refusal: Refusal, facts: Measured, block: KvBlock | None) -> OomVer
     needed, there = refusal.asked_bytes, refusal.free_bytes
     remedies: list[Remedy] = []
     steps: tuple[Step, ...] = ()
-    if needed is None or there is None:
+    if not needed or there is None:  # a tiny model prints 0.0 GiB
         line = (
             f"One request of {tokens:,} tokens does not fit: the KV cache holds {most or 0:,} "
             "tokens."
@@ -152,7 +151,7 @@ def too_long(refusal: Refusal, facts: Measured, block: KvBlock | None) -> OomVer
                 setting=f"--max-model-len {guess}",
             )
         )
-    if needed is not None and there is not None:
+    if needed and there:
         total, requested = facts.total_bytes, facts.requested_bytes
         wanted = None if requested is None else requested + needed - there
         if total and wanted is not None and wanted < (facts.free_at_start_bytes or total):

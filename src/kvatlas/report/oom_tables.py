@@ -259,7 +259,7 @@ def oom_facts(document: OomDocument) -> Iterator[tuple[str, str]]:
         if found.scene is not None and found.scene.recorded:
             which = f"event {found.scene.event:,}"
             if found.scene.failures > 1:
-                which += f", the first of {found.scene.failures:,} that match"
+                which += f", one of {found.scene.failures:,}"
             yield "Failure", which
         yield "Smallest memory", f"{format_bytes(found.survival_bytes)}, under these settings"
         if found.untried:
