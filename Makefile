@@ -110,11 +110,14 @@ test: $(tested)
 	@$(MAKE) --no-print-directory --jobs $(workers) --output-sync warm-plain lint warm-reports
 	$(pytest) -m "not variants and not rare and not slow"
 
+# Random tests try a third of their examples in make test, all of them below.
+test-variants test-rare test-vllm: export KVATLAS_COURSES := full
+
 # Engines with what vLLM's has not (a policy, a placement, a tier) are each compiled by themselves.
 test-variants: $(tested)
 	@echo "the slow tests, and those of engines that are not vLLM's own"
 	@$(MAKE) --no-print-directory --jobs $(workers) $(variants:%=warm-%)
-	$(pytest) -m "(variants or slow) and not rare"
+	$(pytest) -m "(variants or slow or hypothesis) and not rare"
 	KVATLAS_DEVICE_COURSES=2000 $(venv)/bin/pytest --numprocesses auto tests/device/test_twin_model.py
 
 # Not part of CI: engines with several of these at once, ten minutes to compile.

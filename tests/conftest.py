@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests import random_courses
 from tests.processor_time import ProcessorTime
 
 settings.register_profile(
@@ -29,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--processor-time", action="store_true", help="print which files took how much of it"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not random_courses.FULL:
+        random_courses.cut(items)
 
 
 def pytest_configure(config: pytest.Config) -> None:
