@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvatlas.device.build import Limits
     from kvatlas.device.columns import ACTIONS, BLOCK_STATES
+    from kvatlas.device.lives import DeviceLives
     from kvatlas.device.moment import AllocatorMoment, PinningStack
     from kvatlas.device.reading import read_snapshot
     from kvatlas.device.results import RecordedReplay, Timeline, WhatIf
@@ -36,6 +37,7 @@ _HOME = {
     "AllocatorSegments": "snapshot",
     "AllocatorSettings": "settings",
     "Annotations": "snapshot",
+    "DeviceLives": "lives",
     "DeviceSnapshot": "snapshot",
     "DeviceTrace": "snapshot",
     "DeviceTwin": "twin",
@@ -57,6 +59,7 @@ __all__ = [
     "AllocatorSegments",
     "AllocatorSettings",
     "Annotations",
+    "DeviceLives",
     "DeviceSnapshot",
     "DeviceTrace",
     "DeviceTwin",
