@@ -13,6 +13,7 @@ from kvatlas.cli import (
     bench,
     budget,
     curve,
+    device,
     diff,
     map,
     policies,
@@ -52,6 +53,7 @@ for _name, _verb, _short_help in (
 ):
     app.command(_name, cls=GroupedCommand, short_help=_short_help)(_verb)
 app.add_typer(bench.app, name="bench")
+app.add_typer(device.app, name="device")
 app.add_typer(traces.app, name="traces")
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Frame,
         Stacks,
     )
+    from kvatlas.device.survival import CANDIDATES, Survival, survival_table
     from kvatlas.device.twin import DeviceTwin
 
 _HOME = {
@@ -40,20 +41,24 @@ _HOME = {
     "DeviceLives": "lives",
     "DeviceSnapshot": "snapshot",
     "DeviceTrace": "snapshot",
+    "CANDIDATES": "survival",
     "DeviceTwin": "twin",
     "Frame": "snapshot",
     "Limits": "build",
     "PinningStack": "moment",
     "RecordedReplay": "results",
     "Stacks": "snapshot",
+    "Survival": "survival",
     "Timeline": "results",
     "WhatIf": "results",
     "read_snapshot": "reading",
+    "survival_table": "survival",
 }
 
 __all__ = [
     "ACTIONS",
     "BLOCK_STATES",
+    "CANDIDATES",
     "AllocatorBlocks",
     "AllocatorMoment",
     "AllocatorSegments",
@@ -68,9 +73,11 @@ __all__ = [
     "PinningStack",
     "RecordedReplay",
     "Stacks",
+    "Survival",
     "Timeline",
     "WhatIf",
     "read_snapshot",
+    "survival_table",
 ]
 
 

@@ -31,6 +31,7 @@ from kvatlas.device.results import RecordedReplay, Start, Timeline, WhatIf
 from kvatlas.device.settings import AllocatorSettings
 from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
 from kvatlas.device.start import StartState, empty_state, state_at_start
+from kvatlas.device.survival import smallest_capacity
 from kvatlas.device.unverified import of_recording, of_run
 from kvatlas.errors import InputError
 from kvatlas.records import Records, records
@@ -39,8 +40,8 @@ __all__ = ["DeviceTwin"]
 
 I64 = NDArray[np.int64]
 _WAITING_SEGMENTS = 64
-_STEP = 2 << 20
-"""Capacities are told apart to this many bytes."""
+_LEAST_ADDRESS = 2 << 20
+"""New segments begin at multiples of this, and never at 0."""
 
 
 class DeviceTwin:
@@ -220,20 +221,9 @@ class DeviceTwin:
     ) -> int:
         """Return the smallest capacity in bytes, to 2 MiB, under which memory suffices.
 
-        By bisection between the peak of active bytes and the peak of reserved ones without a limit:
-        some twenty runs. Survival is taken to be monotone in the capacity; the answer itself is
-        always one that survives.
+        Some twenty runs; the answer is one that survived.
         """
-        free = self.what_if(settings, start=start)
-        low, high = free.peak_active_bytes // _STEP, -(-free.peak_reserved_bytes // _STEP)
-        while low < high:
-            middle = (low + high) // 2
-            limits = Limits(capacity_bytes=middle * _STEP)
-            if self.what_if(settings, limits, start=start or free.start).oom:
-                low = middle + 1
-            else:
-                high = middle
-        return high * _STEP
+        return smallest_capacity(self, settings, start=start)
 
     def _recorded_run(self, events: int, series: I64) -> tuple[Twin, Records]:
         """Return the twin after the first events of the trace, and what was compared."""
@@ -276,7 +266,7 @@ class DeviceTwin:
         real = trace.action <= 6  # the address of a failure is free memory
         high = int((trace.address[real] + trace.nbytes[real]).max(initial=0))
         highest: int = max(high, *ends)
-        return -(-highest // _STEP) * _STEP
+        return -(-highest // _LEAST_ADDRESS) * _LEAST_ADDRESS
 
     def _at_start(self, settings: AllocatorSettings, limits: Limits) -> tuple[Twin, Any]:
         return make_twin(
@@ -297,7 +287,7 @@ class DeviceTwin:
             settings,
             limits,
             self._num_subjects,
-            _STEP,
+            _LEAST_ADDRESS,
         )
 
     def _led_by_old_blocks(self, operations: Operations) -> tuple[Operations, int]:

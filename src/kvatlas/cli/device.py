@@ -1,0 +1,30 @@
+"""`kvatlas device`: the device allocator below the KV cache, from memory snapshots.
+
+Owns: its verbs. Leaves to others: each of them (`device_*`).
+"""
+
+from __future__ import annotations
+
+import typer
+
+from kvatlas.cli.device_what_if import device_what_if
+from kvatlas.cli.help import GroupedCommand
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look below the KV cache: memory snapshots of PyTorch's allocator.",
+)
+
+
+@app.callback()
+def _device() -> None:
+    """Look below the KV cache: memory snapshots of PyTorch's allocator."""
+
+
+for _name, _verb, _short_help in (
+    ("what-if", device_what_if, "Run a snapshot's requests under other settings."),
+):
+    app.command(_name, cls=GroupedCommand, short_help=_short_help)(_verb)
