@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from kvatlas.cli.device_report import device_report
 from kvatlas.cli.device_what_if import device_what_if
 from kvatlas.cli.help import GroupedCommand
 
@@ -25,6 +26,7 @@ def _device() -> None:
 
 
 for _name, _verb, _short_help in (
+    ("report", device_report, "Show what was where, when, and by whom."),
     ("what-if", device_what_if, "Run a snapshot's requests under other settings."),
 ):
     app.command(_name, cls=GroupedCommand, short_help=_short_help)(_verb)
