@@ -150,7 +150,7 @@ def _moment(
             "no moment of this trace",
             field="--at",
             value=text,
-            remedy=f"name an event from {events.start} to {events.stop - 1}, or {', '.join(_WORDS)}",
+            remedy=f"an event from {events.start} to {events.stop - 1}, or {', '.join(_WORDS)}",
         )
     return int(digits), "as asked for"
 
@@ -189,5 +189,3 @@ def _courses(timeline: Timeline) -> dict[str, tuple[float, ...]]:
         first = np.linspace(0, values.size, min(_COLUMNS, values.size) + 1).astype(np.int64)[:-1]
         courses[name] = tuple(np.maximum.reduceat(values, first).astype(float).tolist())
     return courses
-
-

@@ -63,7 +63,10 @@ def event_range(text: str | None, events: int) -> range:
         bounds, colon = [], ""
     if not colon:
         raise InputError(
-            "not a range of events", field="--events", value=text, remedy="write A:B, such as 0:5000"
+            "not a range of events",
+            field="--events",
+            value=text,
+            remedy="write A:B, such as 0:5000",
         )
     shown = range(*slice(*bounds).indices(events))
     if not shown:

@@ -27,7 +27,6 @@ from kvatlas.device.operations import (
     FREE_COMPLETED,
     FREE_REQUESTED,
     SEGMENT_ALLOC,
-    SEGMENT_FREE,
     SEGMENT_MAP,
     SEGMENT_UNMAP,
 )
@@ -101,6 +100,7 @@ def lives_of(
     freed = np.full(count, NEVER)
     freed[: old.size][start.block_state[old] == 2] = BEFORE
     gone = np.full(count, NEVER)
+    segments = _segments(trace, start, pool, large_page_bytes)
     row = _rows(trace, subject, start.block_address[old], old.size)
     for what, when in ((FREE_REQUESTED, freed), (FREE_COMPLETED, gone)):
         events = np.flatnonzero(action == what)
@@ -115,7 +115,14 @@ def lives_of(
         block_born=np.concatenate([np.full(old.size, BEFORE), allocs]),
         block_freed=freed,
         block_gone=gone,
-        **_segments(trace, start, pool, large_page_bytes),
+        segment_address=segments["address"],
+        segment_bytes=segments["bytes"],
+        segment_stream=segments["stream"],
+        segment_pool=segments["pool"],
+        segment_small=segments["small"] != 0,
+        segment_expandable=segments["expandable"] != 0,
+        segment_born=segments["born"],
+        segment_gone=segments["gone"],
     )
 
 
@@ -175,10 +182,7 @@ def _segments(
             begin(address, nbytes, trace.stream[event], pool[event], small, mapped, taken)
         else:
             _end(columns, alive, begin, event, address, address + nbytes)
-    found = {f"segment_{name}": np.array(column, np.int64) for name, column in columns.items()}
-    for name in ("segment_small", "segment_expandable"):
-        found[name] = found[name].astype(np.bool_)
-    return found
+    return {name: np.array(column, np.int64) for name, column in columns.items()}
 
 
 def _end(

@@ -11,6 +11,7 @@ moments. Offsets and bytes are in units of 512, which every block is a multiple 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +21,9 @@ from numpy.typing import NDArray
 from kvatlas.device.lives import NEVER, DeviceLives
 from kvatlas.device.results import Timeline
 from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace, Frame, Stacks
+from kvatlas.device.stack_words import call_name, is_telling, stack_name
 from kvatlas.report.packing import folded, packed
 from kvatlas.report.plain_text import plain
-from kvatlas.report.stack_words import is_telling, stack_name
 
 __all__ = ["UNIT", "CallTree", "call_tree", "device_data"]
 
@@ -73,9 +74,7 @@ def device_data(
     distinct = {name: at for at, name in enumerate(dict.fromkeys(names))}
     streams = _block_columns(lives, tape, order, first)
     streams["block_stack"] = number.reshape(-1).astype(np.int64)
-    streams["block_since"] = np.where(
-        lives.block_born[old] < 0, 0, first - lives.block_born[old]
-    )
+    streams["block_since"] = np.where(lives.block_born[old] < 0, 0, first - lives.block_born[old])
     streams |= _segment_columns(lives, tape, segments, first)
     streams |= _series_columns(timeline, events)
     streams["stack_name"] = np.array([distinct[name] for name in names], np.int64)
@@ -114,6 +113,7 @@ def device_data(
         ],
         "stackNames": [plain(name, _LONGEST_NAME) for name in distinct],
         "callNames": _texts(snapshot.stacks, np.unique(snapshot.stacks.name[shown])),
+        "callLabels": [plain(call_name(call), _LONGEST_NAME) for call in _calls(snapshot, shown)],
         "files": _texts(snapshot.stacks, np.unique(snapshot.stacks.filename[shown])),
         "streams": {name: packed(values) for name, values in streams.items()},
     }
@@ -196,9 +196,7 @@ def _block_columns(lives: DeviceLives, tape: _Tape, order: I64, first: int) -> d
     }
 
 
-def _segment_columns(
-    lives: DeviceLives, tape: _Tape, segments: I64, first: int
-) -> dict[str, I64]:
+def _segment_columns(lives: DeviceLives, tape: _Tape, segments: I64, first: int) -> dict[str, I64]:
     order = segments[np.argsort(lives.segment_address[segments], kind="stable")]
     gone = lives.segment_gone[order]
     flags = lives.segment_small[order].astype(np.int64) + 2 * lives.segment_expandable[order]
@@ -238,6 +236,13 @@ def _frame_columns(stacks: Stacks, shown: I64) -> dict[str, I64]:
         f"call_{name}": np.unique(column[shown], return_inverse=True)[1].reshape(-1)
         for name, column in (("name", stacks.name), ("file", stacks.filename))
     } | {"call_line": stacks.line[shown]}
+
+
+def _calls(snapshot: DeviceSnapshot, shown: I64) -> Iterator[Frame]:
+    stacks = snapshot.stacks
+    for at in shown.tolist():
+        name, file = stacks.texts[int(stacks.name[at])], stacks.texts[int(stacks.filename[at])]
+        yield Frame(name, file, int(stacks.line[at]))
 
 
 def _texts(stacks: Stacks, numbers: I64) -> list[str]:

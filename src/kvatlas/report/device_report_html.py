@@ -72,7 +72,7 @@ def _time(document: DeviceReportDocument) -> Iterator[str]:
             f"events {count(shown.start)} to {count(shown.stop - 1)} "
             f"of {count(document.recorded.events)}"
         )
-    yield f'<h2>Over the events <small>{escape(what)}</small></h2>'
+    yield f"<h2>Over the events <small>{escape(what)}</small></h2>"
     yield (
         '<p class="sub">Who has the reserved bytes; below, the stuck ones by themselves, to a '
         "scale of their own. Each column shows the fullest of its events. Click to choose the "

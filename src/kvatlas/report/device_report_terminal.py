@@ -65,9 +65,7 @@ def _courses(console: Console, document: DeviceReportDocument) -> Iterator[tuple
         values = np.array(document.courses[name])
         groups = np.array_split(values, min(columns, max(1, values.size)))
         thinned = np.array([float(group.max()) for group in groups if group.size])
-        line = sparkline(
-            thinned, float(peaks["reserved"]), ascii_only=console.options.ascii_only
-        )
+        line = sparkline(thinned, float(peaks["reserved"]), ascii_only=console.options.ascii_only)
         text = Text(line, style=style)
         text.append(f"  {format_bytes(peaks[name])}", style="default")
         yield name.capitalize(), text

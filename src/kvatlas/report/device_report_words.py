@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kvatlas.device.stack_words import stack_name
 from kvatlas.report.device_report_document import DeviceReportDocument
 from kvatlas.report.device_words import unverified_note
 from kvatlas.report.numbers import count, percent, seconds
-from kvatlas.report.stack_words import stack_name
 from kvatlas.report.text_table import TextTable
 from kvatlas.units import format_bytes
 
 __all__ = ["facts", "holders_table", "notes", "pinners_table", "sentences", "warning"]
-
 
 
 def warning(document: DeviceReportDocument) -> str:

@@ -110,7 +110,10 @@ class DeviceData {
     this.stackName = Int32Array.from(numbers(columns.stack_name));
     const names = numbers(columns.call_name), files = numbers(columns.call_file);
     this.frames = numbers(columns.call_line).map((line, i) => (
-      {name: this.data.callNames[names[i]] || '?', file: this.data.files[files[i]], line}));
+      {
+        name: this.data.callNames[names[i]] || '?', file: this.data.files[files[i]], line,
+        label: this.data.callLabels[i],
+      }));
     this.times = [];
     let time = 0;
     DeviceData.read(columns.time, (i, step) => this.times.push(time += DeviceData.unfold(step)));

@@ -80,7 +80,7 @@ function deviceFlame(device, moment, palette) {
       for (let i = base < 0 ? 0 : base + 1; i < nodes; i++) {
         if (values[i] <= 0 || (inside && !inside[i])) continue;
         const x = (starts[i] - from) / span * width, wide = values[i] / span * width;
-        if (wide < 0.4) continue;
+        if (wide < 0.7) continue;
         const row = depths[i] - baseDepth;
         deepest = Math.max(deepest, row);
         boxes.push([i, x, row, wide]);
@@ -102,8 +102,7 @@ function deviceFlame(device, moment, palette) {
     screen.font = `${12 * ratio()}px system-ui, sans-serif`;
     screen.textBaseline = 'middle';
     for (const [node, x, row, wide] of boxes) {
-      const color = row === 0 || node < 0 ? palette.line : palette.ofCall(frame[node]);
-      screen.fillStyle = `rgb(${color})`;
+      screen.fillStyle = row === 0 || node < 0 ? `rgb(${palette.line})` : palette.ofCall(frame[node]);
       const gap = wide > 3 ? ratio() : 0;
       screen.fillRect(x, row * step, Math.max(0.5, wide - gap), step - ratio());
       if (node === view.point && view.point !== -2) {
@@ -121,9 +120,7 @@ function deviceFlame(device, moment, palette) {
   function label(node, row) {
     if (node === -2) return 'stack not known';
     if (node < 0) return `all: ${bytesText(view.total)}`;
-    const call = frames[frame[node]];
-    const place = call.line ? `${shortFile(call.file)}:${call.line}` : '';
-    const said = `${call.name}  ${place}`;
+    const said = frames[frame[node]].label;
     return row === 0 && view.root < 0
       ? `all: ${bytesText(view.total)}, ${depths[node] + 1} calls in common, up to ${said}` : said;
   }

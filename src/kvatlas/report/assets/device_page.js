@@ -137,8 +137,7 @@
     map.view.under = flame.stacksUnder(chosen);
     $('only').hidden = chosen < 0;
     if (chosen >= 0) {
-      const call = flame.callOf(chosen);
-      $('only-name').textContent = call.line ? `${call.name} (${flame.shortFile(call.file)}:${call.line})` : call.name;
+      $('only-name').textContent = flame.callOf(chosen).label;
     }
     refresh();
   }
@@ -484,6 +483,7 @@ function devicePalette(device) {
     const s = 0.55, l = dark ? 0.6 : 0.55, k = (n) => (n + degrees / 30) % 12, a = s * Math.min(l, 1 - l);
     return [0, 8, 4].map((n) => 255 * (l - a * Math.max(-1, Math.min(k(n) - 3, 9 - k(n), 1))));
   };
+  const css = (color) => `rgb(${color.map(Math.round)})`;
   let stacks = [], calls = [];
   palette.read = () => {
     const style = getComputedStyle(document.documentElement);
@@ -507,7 +507,7 @@ function devicePalette(device) {
     const files = new Map();
     calls = device.frames.map(({file}) => {
       if (!files.has(file)) files.set(file, files.size);
-      return mixed(hue(35 + files.get(file) * 47 % 150, dark), palette.background, dark ? 0.45 : 0.6);
+      return css(mixed(hue(35 + files.get(file) * 47 % 150, dark), palette.background, dark ? 0.45 : 0.6));
     });
   };
   palette.ofStack = (stack) => stacks[stack];
