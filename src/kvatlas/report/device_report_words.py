@@ -57,10 +57,11 @@ def sentences(document: DeviceReportDocument) -> Iterator[str]:
     if document.pinners and moment.stuck_bytes:
         most = max(document.pinners, key=lambda one: one.pins.alone_bytes + one.pins.shared_bytes)
         pins = most.pins
+        plural = "segment" if pins.segments == 1 else "segments"
         yield (
-            f"At event {count(moment.event)} {stack_name(most.calls)} is in "
-            f"{count(pins.segments)} of the segments with stuck bytes; "
-            f"{format_bytes(pins.alone_bytes)} of them it pins alone."
+            f"At event {count(moment.event)} blocks of {stack_name(most.calls)} pin "
+            f"{count(pins.segments)} {plural}: {format_bytes(pins.alone_bytes)} would go back if "
+            f"they alone were freed, {format_bytes(pins.shared_bytes)} with others'."
         )
 
 
