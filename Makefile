@@ -121,7 +121,7 @@ test-rare: $(tested)
 test-vllm: $(vllm_installed)
 	@echo "comparing with the real vLLM $(vllm_version)"
 	$(vllm_venv)/bin/pytest -m vllm tests/vllm tests/storage/test_storage_torch.py \
-	  tests/storage/test_storage_vllm.py tests/llama tests/live
+	  tests/storage/test_storage_vllm.py tests/device/test_conf_beside_torch.py tests/llama tests/live
 	KVATLAS_FUZZ_FILES=10000 $(vllm_venv)/bin/pytest tests/live_parts/test_fuzz.py
 
 bench: $(tested)

@@ -34,7 +34,7 @@ def random_settings(rng: np.random.Generator) -> AllocatorSettings:
         garbage_collection_threshold=float(rng.choice([0.0, 0.3, 0.6, 0.8])),
         expandable_segments=bool(rng.random() < 0.35),
         large_segment_bytes=large,
-        max_non_split_rounding_bytes=int(rng.choice([20, 22, 40])) * MIB,
+        max_non_split_rounding_bytes=max(large, int(rng.choice([20, 22, 40])) * MIB),
     )
 
 

@@ -38,13 +38,24 @@ def test_every_key() -> None:
         # The first key fills what is below it, `>` what is behind the last; between them stays 0.
         ("[64:8,256:4,1024:2,>:1]", [8] * 7 + [0, 4, 0, 2] + [1] * 5),
         ("[1:2]", [2] + [0] * 15),
-        ("[>:8]", [8] * 16),
+        ("[>:8]", [0] + [8] * 15),
         ("[65536:8]", [8] * 16),
+        ("[>:4,256:8]", [8] * 9 + [4] * 7),
+        ("[256:1,131072:4]", [1] * 9 + [0] * 6 + [4]),
+        ("[256:0,512:2,]", [0] * 9 + [2] + [0] * 6),
+        ("4,roundup_power2_divisions:[256:1,1024:2]", [1] * 9 + [4, 2] + [4] * 5),
     ],
 )
 def test_lists_of_divisions(text: str, table: list[int]) -> None:
     found = AllocatorSettings.parse(f"roundup_power2_divisions:{text}")
     assert list(found.roundup_power2_divisions) == table
+
+
+def test_unsplittable_blocks_may_exceed_a_request_by_a_large_segment() -> None:
+    for text in ("large_segment_size_mb:64,max_split_size_mb:64", "large_segment_size_mb:12"):
+        found = AllocatorSettings.parse(text)
+        assert found.max_non_split_rounding_bytes == found.large_segment_bytes
+        assert AllocatorSettings.parse(found.text()) == found
 
 
 def test_text_and_back() -> None:
@@ -53,7 +64,7 @@ def test_text_and_back() -> None:
         large = int(rng.choice([20, 32])) * MIB
         settings = AllocatorSettings(
             max_split_bytes=None if rng.random() < 0.5 else large + 4 * MIB,
-            roundup_power2_divisions=tuple(int(d) for d in rng.choice([1, 2, 4, 8], 16)),
+            roundup_power2_divisions=tuple(int(d) for d in rng.choice([0, 1, 2, 4, 8], 16)),
             garbage_collection_threshold=float(rng.choice([0.0, 0.25])),
             expandable_segments=bool(rng.random() < 0.5),
             large_segment_bytes=large,

@@ -16,6 +16,7 @@ import errno
 import functools
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -138,6 +139,68 @@ def _disk_full_for_a_while() -> None:
     _replace(os, "posix_fallocate", posix_fallocate)
 
 
+def _cuda_history() -> None:
+    """Let there be a PyTorch with CUDA for the memory history alone, used when the worker is."""
+    from types import SimpleNamespace
+
+    import torch
+    from vllm.v1.worker.cpu_worker import CPUWorker
+
+    from kvatlas.live import memory_history
+
+    waiting: list[Callable[[], None]] = []
+    stand_in = SimpleNamespace(
+        __version__=torch.__version__,
+        version=SimpleNamespace(cuda="13.0"),
+        cuda=SimpleNamespace(
+            _lazy_call=waiting.append,
+            memory=SimpleNamespace(
+                _record_memory_history=lambda **asked: sys.stderr.write(f"history: {asked}\n"),
+                _snapshot=_snapshot_of_this_process,
+            ),
+        ),
+        _C=SimpleNamespace(_cuda_attach_out_of_memory_observer=lambda observer: None),
+    )
+    its_own, its_device = memory_history.stand_by, CPUWorker.init_device
+
+    def stand_by(_torch: Any, settings: Any, say: Any) -> bool:
+        return its_own(stand_in, settings, say)
+
+    def init_device(self: Any) -> None:
+        its_device(self)
+        while waiting:
+            waiting.pop(0)()
+
+    _replace(memory_history, "stand_by", stand_by)
+    _replace(CPUWorker, "init_device", init_device)
+
+
+def _snapshot_of_this_process() -> dict[str, Any]:
+    """Return a snapshot of one block, as large as the process's number says."""
+    place = {"addr": 1 << 33, "stream": 0, "time_us": 0, "frames": []}
+    size = 512 * os.getpid()
+    segment_bytes = -(-size // (2 << 20)) * (2 << 20)
+    block = {"address": 1 << 33, "size": segment_bytes, "requested_size": size, "frames": []}
+    return {
+        "segments": [
+            {
+                "device": 0, "address": 1 << 33, "total_size": segment_bytes,
+                "allocated_size": segment_bytes, "active_size": segment_bytes,
+                "requested_size": size, "stream": 0, "segment_type": "large",
+                "segment_pool_id": (0, 0), "is_expandable": False, "frames": [],
+                "blocks": [{**block, "state": "active_allocated"}],
+            }
+        ],
+        "device_traces": [
+            [
+                {"action": "segment_alloc", "size": segment_bytes, **place},
+                {"action": "alloc", "size": size, **place},
+            ]
+        ],
+        "allocator_settings": {},
+    }  # fmt: skip
+
+
 def _replace(owner: Any, name: str, stand_in: Any) -> None:
     """Put something in the place of a function, once however often vLLM calls us."""
     if not hasattr(getattr(owner, name), "stands_in"):
@@ -151,4 +214,5 @@ FAULTS: dict[str, Callable[[], None]] = {
     "hook-always-fails": functools.partial(_hook_errors, 1),
     "unknown-version": _unknown_version,
     "disk-full-for-a-while": _disk_full_for_a_while,
+    "cuda-history": _cuda_history,
 }

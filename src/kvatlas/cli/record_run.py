@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
+from typing import NoReturn
 
 from kvatlas.errors import InputError
 from kvatlas.live.plugin import read_settings
 
-__all__ = ["run_record"]
+__all__ = ["become", "run_record"]
 
 
 def run_record(
@@ -30,6 +32,18 @@ def run_record(
     }
     # The server may change its folder before it makes an engine.
     said["KVATLAS_RECORD"] = str(read_settings(said).folder)
+    become(
+        command, said, f"recording to {folder}; look with: kvatlas top {folder}",
+        "kvatlas record DIR -- vllm serve MODEL",
+    )  # fmt: skip
+
+
+def become(command: list[str], said: Mapping[str, str], line: str, example: str) -> NoReturn:
+    """Say `line` and replace this process by `command`, with `said` in its environment.
+
+    Raises: InputError when it cannot be run, or vLLM would not load the plugin; `example` shows
+    how the command is written.
+    """
     chosen = os.environ.get("VLLM_PLUGINS")
     if chosen is not None and "kvatlas" not in chosen.split(","):
         raise InputError(
@@ -40,9 +54,9 @@ def run_record(
     if program is None:
         raise InputError(
             "no such program", field="COMMAND", value=command[0],
-            remedy="write it behind --: kvatlas record DIR -- vllm serve MODEL",
+            remedy=f"write it behind --: {example}",
         )  # fmt: skip
-    print(f"kvatlas: recording to {folder}; look with: kvatlas top {folder}", file=sys.stderr)  # noqa: T201
+    print(f"kvatlas: {line}", file=sys.stderr)  # noqa: T201
     sys.stderr.flush()
     try:
         os.execve(program, command, {**os.environ, **said})

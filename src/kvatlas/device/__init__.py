@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvatlas.device.build import Limits
+    from kvatlas.device.capturing import capture
     from kvatlas.device.columns import ACTIONS, BLOCK_STATES
     from kvatlas.device.lives import DeviceLives
     from kvatlas.device.moment import AllocatorMoment, PinningStack
@@ -51,6 +52,7 @@ _HOME = {
     "Survival": "survival",
     "Timeline": "results",
     "WhatIf": "results",
+    "capture": "capturing",
     "read_snapshot": "reading",
     "survival_table": "survival",
 }
@@ -76,6 +78,7 @@ __all__ = [
     "Survival",
     "Timeline",
     "WhatIf",
+    "capture",
     "read_snapshot",
     "survival_table",
 ]

@@ -30,6 +30,9 @@ _IGNORED = frozenset(
         "backend",
         "graph_capture_record_stream_reuse",
         "pinned_background_threads",
+        "pinned_free_catch_all",
+        "pinned_max_cached_size_mb",
+        "pinned_max_round_threshold_mb",
         "pinned_num_register_threads",
         "pinned_reserve_segment_size_mb",
         "pinned_use_background_threads",
@@ -37,6 +40,7 @@ _IGNORED = frozenset(
         "pinned_use_hip_host_register",
         "release_lock_on_cudamalloc",
         "release_lock_on_hipmalloc",
+        "throw_on_cudamalloc_oom",
     }
 )
 
@@ -54,7 +58,8 @@ class AllocatorSettings:
         expandable_segments: one growing segment per stream and pool.
         large_segment_bytes: a segment that requests of 1 to 10 MiB share, and the page of
             expandable ones.
-        max_non_split_rounding_bytes: how much larger than the request an unsplittable block may be.
+        max_non_split_rounding_bytes: how much larger than the request an unsplittable block may be;
+            0 stands for `large_segment_bytes`, as PyTorch has it by default.
 
     Source: c10/core/AllocatorConfig.h and c10/cuda/CUDAAllocatorConfig.h of PyTorch 2.13.
     Raises: InputError for a value that PyTorch refuses.
@@ -65,7 +70,7 @@ class AllocatorSettings:
     garbage_collection_threshold: float = 0.0
     expandable_segments: bool = False
     large_segment_bytes: int = _LARGE_SEGMENT_BYTES
-    max_non_split_rounding_bytes: int = _LARGE_SEGMENT_BYTES
+    max_non_split_rounding_bytes: int = 0
 
     def __post_init__(self) -> None:
         large = self.large_segment_bytes
@@ -81,13 +86,15 @@ class AllocatorSettings:
                 value=split,
                 remedy=f"use at least {large // MIB} MiB",
             )
-        rounding = self.max_non_split_rounding_bytes
-        if not _LARGE_SEGMENT_BYTES <= rounding <= 1 << 50:
+        rounding = self.max_non_split_rounding_bytes or large
+        if not large <= rounding <= 1 << 50:
             raise InputError(
-                "less than 20 MiB, or larger than any memory",
+                "smaller than a segment of the large pool, or larger than any memory",
                 field="max_non_split_rounding_mb",
                 value=rounding,
+                remedy=f"use at least {large // MIB} MiB",
             )
+        object.__setattr__(self, "max_non_split_rounding_bytes", rounding)
         threshold = self.garbage_collection_threshold
         if not 0.0 <= threshold < 1.0:
             raise InputError(
@@ -169,7 +176,7 @@ class AllocatorSettings:
             if len(set(table)) == 1:
                 parts.append(f"roundup_power2_divisions:{table[0]}")
             else:
-                keyed = (f"{1 << at}:{max(1, table[at])}" for at in range(_DIVISIONS))
+                keyed = (f"{1 << at}:{table[at]}" for at in range(_DIVISIONS))
                 parts.append(f"roundup_power2_divisions:[{','.join(keyed)}]")
         if self.garbage_collection_threshold:
             parts.append(f"garbage_collection_threshold:{self.garbage_collection_threshold:g}")
@@ -177,14 +184,14 @@ class AllocatorSettings:
             parts.append("expandable_segments:True")
         if self.large_segment_bytes != _LARGE_SEGMENT_BYTES:
             parts.append(f"large_segment_size_mb:{self.large_segment_bytes // MIB}")
-        if self.max_non_split_rounding_bytes != _LARGE_SEGMENT_BYTES:
+        if self.max_non_split_rounding_bytes != self.large_segment_bytes:
             parts.append(f"max_non_split_rounding_mb:{self.max_non_split_rounding_bytes // MIB}")
         return ",".join(parts)
 
 
 def _set(found: dict[str, Any], key: str, value: str | list[str], strict: bool) -> None:
     if key == "roundup_power2_divisions":
-        found[key] = _divisions(value)
+        found[key] = _divisions(value, found.get(key, (0,) * _DIVISIONS))
     elif isinstance(value, list):
         raise InputError("a list where one value belongs", field=key)
     elif key == "max_split_size_mb":
@@ -211,36 +218,34 @@ def _mebibytes(key: str, value: str) -> int:
     return int(value) * MIB
 
 
-def _divisions(value: str | list[str]) -> tuple[int, ...]:
-    """Return the table of `4`, or of `[256:1,512:2,>:8]`.
+def _divisions(value: str | list[str], before: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the table of `4`, or of `[256:1,512:2,>:8]`, which is laid over the one `before`.
 
-    The first key's value also holds for all below it, that of `>` for all after the last key; what
-    lies between two keys stays 0.
+    The first key's value also holds for all below it, that of `>` for all after the key before it;
+    what lies between two keys stays as it was, which is 0 unless the setting is named twice.
     """
     key = "roundup_power2_divisions"
     if isinstance(value, str):
-        return (_division(key, value),) * _DIVISIONS
-    table = [0] * _DIVISIONS
-    last = -1
+        return (_power_of_two(key, value),) * _DIVISIONS
+    table = list(before)
+    first, last = True, 0
     pairs = [token for token in value if token != ","]
     if len(pairs) % 3 or any(pairs[at] != ":" for at in range(1, len(pairs), 3)):
         raise InputError("not pairs of MiB and divisions", field=key, value="".join(value))
     for at in range(0, len(pairs), 3):
-        division = _division(key, pairs[at + 2])
+        division = 0 if pairs[at + 2] == "0" else _power_of_two(key, pairs[at + 2])
         if pairs[at] == ">":
             table[last + 1 :] = [division] * (_DIVISIONS - last - 1)
             continue
-        mebibytes = _division(key, pairs[at])
-        index = mebibytes.bit_length() - 1
-        if at == 0:
-            table[:index] = [division] * min(index, _DIVISIONS)
-        if index < _DIVISIONS:
-            table[index] = division
-        last = min(index, _DIVISIONS - 1)
+        last = min(_power_of_two(key, pairs[at]).bit_length() - 1, _DIVISIONS - 1)
+        if first:
+            table[:last] = [division] * last
+            first = False
+        table[last] = division
     return tuple(table)
 
 
-def _division(key: str, text: str) -> int:
+def _power_of_two(key: str, text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) <= 0 or int(text) & (int(text) - 1):
         raise InputError("not a power of two", field=key, value=text)
     return int(text)

@@ -58,7 +58,7 @@ def _settings(settings: AllocatorSettings) -> list[str]:
         "garbage collection": settings.garbage_collection_threshold > 0.0,
         "large_segment_size_mb": settings.large_segment_bytes != plain.large_segment_bytes,
         "max_non_split_rounding_mb": (
-            settings.max_non_split_rounding_bytes != plain.max_non_split_rounding_bytes
+            settings.max_non_split_rounding_bytes != settings.large_segment_bytes
         ),
     }
     return [name for name, differs in differing.items() if differs]
