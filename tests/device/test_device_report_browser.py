@@ -13,18 +13,13 @@ from browser import Browser, Page, chromium, find_chromium
 from naive_allocator import write
 from snapshot_files import with_stacks
 
-from kvatlas.cli.device_found import find
-from kvatlas.cli.device_report import DeviceReportFlags
-from kvatlas.device import DeviceTwin, read_snapshot
-from kvatlas.device.attribution import bytes_by_stack
-from kvatlas.report.device_report_html import device_report_html
+from kvatlas.device import DeviceTwin, bytes_by_stack, read_snapshot
+from kvatlas.report import DeviceReporter
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
 
 _EXPANDABLE, _PRIVATE, _RELEASING = 13, 24, 29
-_READY = (
-    "window.kvatlasDevice !== undefined || !document.getElementById('device-message').hidden"
-)
+_READY = "window.kvatlasDevice !== undefined || !document.getElementById('device-message').hidden"
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +32,9 @@ def page_of(snapshot: dict[str, Any], folder: Path, events: range | None = None)
     """Write a snapshot and its page; returns the page's path."""
     path = write(snapshot, folder / "snapshot.pickle")
     twin = DeviceTwin(read_snapshot(path))
-    flags = DeviceReportFlags(
-        snapshot="<img src=x onerror=alert(1)>.pickle",
-        html="page.html",
-        events=None if events is None else f"{events.start}:{events.stop}",
-    )
-    document = find(twin, flags, events or range(len(twin.trace))).document
+    name = "<img src=x onerror=alert(1)>.pickle"
     page = folder / "page.html"
-    page.write_bytes(device_report_html(document))
+    page.write_bytes(DeviceReporter(twin, name, shown=events).html())
     return page
 
 
@@ -61,9 +51,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("seed", [_EXPANDABLE, _PRIVATE, _RELEASING])
 @pytest.mark.parametrize("cut", [False, True])
-def test_every_moment_is_the_twins(
-    browser: Browser, tmp_path: Path, seed: int, cut: bool
-) -> None:
+def test_every_moment_is_the_twins(browser: Browser, tmp_path: Path, seed: int, cut: bool) -> None:
     """GIVEN a course WHEN the page goes through its events THEN all sums and stacks agree."""
     snapshot = with_stacks(seed, 120)
     twin = DeviceTwin(read_snapshot(write(snapshot, tmp_path / "same.pickle")))
@@ -102,9 +90,7 @@ def test_every_moment_is_the_twins(
 
 
 @pytest.mark.parametrize(("width", "dark"), [(400, False), (1280, True)])
-def test_opens_without_a_complaint(
-    browser: Browser, plain: Path, width: int, dark: bool
-) -> None:
+def test_opens_without_a_complaint(browser: Browser, plain: Path, width: int, dark: bool) -> None:
     page = opened(browser, plain, width=width, height=900, dark=dark)
     assert page.complaints() == []
     assert page.run("document.documentElement.scrollWidth") <= width

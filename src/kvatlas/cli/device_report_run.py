@@ -1,7 +1,7 @@
 """`kvatlas device report`: what it does, from flags to views.
 
 Owns: ranges and moments in flags, the order of things, Ctrl-C. Leaves to others: what is found
-(`device_found`), views (`kvatlas.report`).
+and shown (`kvatlas.report.device_reporter`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kvatlas.cli.report_run import INTERRUPTED
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
-    from kvatlas.cli.device_found import Found
+    from kvatlas.report.device_reporter import DeviceReporter
 
 __all__ = ["MOST_EVENTS", "event_range", "run_device_report"]
 
@@ -33,23 +33,39 @@ def run_device_report(flags: DeviceReportFlags) -> int:
     """
     _check_outputs(flags)
     try:
-        from kvatlas.cli.device_found import find
-
-        twin = open_twin(flags.snapshot, flags.device)
-        shown = event_range(flags.events, len(twin.trace))
-        found = find(twin, flags, shown)
-        written = list(_views(flags, found))
-        for flag, path, content in written:
+        reporter = _reporter(flags)
+        files = list(_files(flags, reporter))
+        for flag, path, content in files:
             write_output(path, content, flag)
+        if flags.json != STDOUT:
+            reporter.terminal()
     except KeyboardInterrupt:
-        print("kvatlas: interrupted; nothing was written", file=sys.stderr)  # noqa: T201
+        print("kvatlas: interrupted", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
-    if flags.json != STDOUT:
-        from kvatlas.report.console import make_console
-        from kvatlas.report.device_report_terminal import print_device_report
-
-        print_device_report(make_console(), found.document)
     return 0
+
+
+def _reporter(flags: DeviceReportFlags) -> DeviceReporter:
+    from kvatlas.cli.version import version
+    from kvatlas.report.device_reporter import DeviceReporter
+
+    twin = open_twin(flags.snapshot, flags.device)
+    events = len(twin.trace)
+    shown = event_range(flags.events, events)
+    notes: tuple[str, ...] = ()
+    if flags.events is None and len(shown) < events:
+        text = (
+            f"the pictures show the last {len(shown):,} of {events:,} events; --events shows others"
+        )
+        notes = (text,)
+    try:
+        return DeviceReporter(
+            twin, flags.snapshot, at=flags.at, shown=shown, version=version(), notes=notes
+        )
+    except InputError as error:
+        if error.field == "at":
+            error.field = "--at"
+        raise
 
 
 def event_range(text: str | None, events: int) -> range:
@@ -86,33 +102,18 @@ def event_range(text: str | None, events: int) -> range:
     return shown
 
 
-def _views(flags: DeviceReportFlags, found: Found) -> Iterator[tuple[str, str, bytes]]:
+def _files(flags: DeviceReportFlags, reporter: DeviceReporter) -> Iterator[tuple[str, str, bytes]]:
     """Yield flag, path and content of every file; all are made before the first is written."""
-    document = found.document
     if flags.html is not None:
-        from kvatlas.report.device_report_html import device_report_html
-
-        yield "--html", flags.html, device_report_html(document)
+        yield "--html", flags.html, reporter.html()
     if flags.speedscope is not None:
-        from kvatlas.report.flame_files import speedscope
-
-        event = document.moment.event
-        title = f"{document.path}, device {document.recorded.device}, event {event}"
-        profiles = (("bytes held", found.held), ("bytes kept stuck", found.stuck))
-        content = speedscope(title, f"kvatlas {document.version}", profiles)
-        yield "--speedscope", flags.speedscope, content
-    from kvatlas.report.flame_files import collapsed
-
-    for flag, path, weights in (
-        ("--collapsed", flags.collapsed, found.held),
-        ("--collapsed-stuck", flags.collapsed_stuck, found.stuck),
-    ):
-        if path is not None:
-            yield flag, path, collapsed(weights)
+        yield "--speedscope", flags.speedscope, reporter.speedscope()
+    if flags.collapsed is not None:
+        yield "--collapsed", flags.collapsed, reporter.collapsed()
+    if flags.collapsed_stuck is not None:
+        yield "--collapsed-stuck", flags.collapsed_stuck, reporter.collapsed(stuck=True)
     if flags.json is not None:
-        from kvatlas.report.replay_json import json_bytes
-
-        yield "--json", flags.json, json_bytes(document.to_dict())
+        yield "--json", flags.json, reporter.json()
 
 
 def _check_outputs(flags: DeviceReportFlags) -> None:

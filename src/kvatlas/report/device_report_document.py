@@ -7,76 +7,18 @@ Owns: the shape, its JSON (docs/guide/device.md). Leaves to others: every figure
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from kvatlas.device.moment import PinningStack
-from kvatlas.device.results import RecordedReplay
+from kvatlas.device.overview import Overview
 from kvatlas.device.settings import AllocatorSettings
 from kvatlas.device.snapshot import Frame
 
-__all__ = ["DeviceReportDocument", "Failure", "Holder", "MomentBytes", "Peak", "Pinner"]
+__all__ = ["DeviceReportDocument"]
 
 SCHEMA = 1
 """Raised when a key is renamed or changes its meaning; new keys do not raise it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peak:
-    """The highest value of a series, and the first event that has it."""
-
-    name: str
-    nbytes: int
-    event: int
-    time_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A recorded out-of-memory error: what was asked for, and what the driver had."""
-
-    event: int
-    time_us: int
-    asked_bytes: int
-    free_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MomentBytes:
-    """Bytes after one event: allocated, waiting for a stream, and the free ones by their fate.
-
-    `why`: what makes it the moment to look at, in words.
-    """
-
-    event: int
-    time_us: int
-    why: str
-    reserved_bytes: int
-    allocated_bytes: int
-    waiting_bytes: int
-    stuck_bytes: int
-    releasable_bytes: int
-    idle_bytes: int
-    segments: int
-    blocks: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """A stack at the moment: what it holds, and its even share of what stays stuck."""
-
-    calls: tuple[Frame, ...]
-    held_bytes: int
-    stuck_bytes: int
-    blocks: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pinner:
-    """A stack at the moment that keeps free bytes from the driver."""
-
-    calls: tuple[Frame, ...]
-    pins: PinningStack
+_SHOWN_STACKS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,42 +27,28 @@ class DeviceReportDocument:
 
     Attributes:
         version: kvatlas's. path: the snapshot's.
-        settings, recorded: the recorded settings, and how the trace replays.
-        shown: the events in the pictures; span_us: from the trace's first event to its last, 0
-            where the recording has no clock.
-        peaks: of reserved, allocated and stuck bytes, over the whole trace.
-        failures: recorded out-of-memory errors; releases: times that memory went back.
-        moment: the one to look at first.
-        holders, pinners: stacks at that moment, those with most bytes first.
-        courses: (columns,) per series: its mean over equal numbers of events, in bytes.
+        settings: the recorded ones. found: what the trace shows.
+        shown: the events in the pictures.
+        courses: (columns,) per series: the highest of equal numbers of events, in bytes.
         notes: plain sentences that a user must read.
-        data: what the page's scripts read, None where no page is written.
     """
 
     version: str
     path: str
     settings: AllocatorSettings
-    recorded: RecordedReplay
+    found: Overview
     shown: range
-    span_us: int
-    peaks: tuple[Peak, ...]
-    failures: tuple[Failure, ...]
-    releases: int
-    moment: MomentBytes
-    holders: tuple[Holder, ...]
-    pinners: tuple[Pinner, ...]
     courses: Mapping[str, tuple[float, ...]]
-    notes: tuple[str, ...]
-    data: Mapping[str, Any] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
         """Whether the pictures show every event of the trace."""
-        return len(self.shown) == self.recorded.events
+        return len(self.shown) == self.found.recorded.events
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON form, in plain types."""
-        recorded, moment = self.recorded, self.moment
+        found, recorded, moment = self.found, self.found.recorded, self.found.moment
         return {
             "schema": SCHEMA,
             "kvatlas": self.version,
@@ -129,7 +57,7 @@ class DeviceReportDocument:
             "settings": self.settings.text(),
             "events": recorded.events,
             "shown": {"first": self.shown.start, "end": self.shown.stop},
-            "span_us": self.span_us,
+            "span_us": found.span_us,
             "allocs": recorded.allocs,
             "frees": recorded.frees,
             "addresses_equal": recorded.addresses_equal,
@@ -143,7 +71,7 @@ class DeviceReportDocument:
             ),
             "peaks": {
                 peak.name: {"bytes": peak.nbytes, "event": peak.event, "time_us": peak.time_us}
-                for peak in self.peaks
+                for peak in found.peaks
             },
             "failures": [
                 {
@@ -152,9 +80,9 @@ class DeviceReportDocument:
                     "asked_bytes": one.asked_bytes,
                     "free_bytes": one.free_bytes,
                 }
-                for one in self.failures
+                for one in found.failures
             ],
-            "releases": self.releases,
+            "releases": found.releases,
             "moment": {
                 "event": moment.event,
                 "time_us": moment.time_us,
@@ -175,7 +103,7 @@ class DeviceReportDocument:
                     "blocks": one.blocks,
                     "calls": _calls(one.calls),
                 }
-                for one in self.holders
+                for one in found.holders[:_SHOWN_STACKS]
             ],
             "pinning": [
                 {
@@ -186,7 +114,7 @@ class DeviceReportDocument:
                     "segments": one.pins.segments,
                     "calls": _calls(one.calls),
                 }
-                for one in self.pinners
+                for one in found.pinners[:_SHOWN_STACKS]
             ],
             "unverified": list(recorded.unverified),
             "notes": list(self.notes),

@@ -7,8 +7,9 @@ Owns: what stands where, the controls and their names. Leaves to others: sentenc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
+from typing import Any
 
 from kvatlas.report.device_report_document import DeviceReportDocument
 from kvatlas.report.device_report_words import (
@@ -39,11 +40,14 @@ _SERIES = (
 )
 
 
-def device_report_html(document: DeviceReportDocument) -> bytes:
-    """Return the page: some 60 kB, and 3 to 8 MB for each million of events."""
+def device_report_html(document: DeviceReportDocument, data: Mapping[str, Any]) -> bytes:
+    """Return the page: some 60 kB, and 3 to 8 MB for each million of events.
+
+    `data`: what `device_pack.device_data` returned.
+    """
     sections = (
         _top(document),
-        ('<div class="timed">', *_time(document), *_memory(), *_flame(document), "</div>"),
+        ('<div class="timed">', *_time(document, data), *_memory(), *_flame(document), "</div>"),
         html_table(pinners_table(document, 20)),
         _facts(document),
         (f"<footer>kvatlas {escape(document.version)}</footer>",),
@@ -56,7 +60,7 @@ def _top(document: DeviceReportDocument) -> Iterator[str]:
     if warning(document):
         yield f'<p class="alarm">{escape(warning(document))}</p>'
     yield f"<h1>{escape(document.path)}</h1>"
-    yield f'<p class="sub">{escape(subtitle(document.recorded, document.settings))}</p>'
+    yield f'<p class="sub">{escape(subtitle(document.found.recorded, document.settings))}</p>'
     for sentence in sentences(document):
         yield f'<p class="lead">{escape(sentence)}</p>'
     for note in notes(document):
@@ -64,13 +68,13 @@ def _top(document: DeviceReportDocument) -> Iterator[str]:
     yield '<p id="device-message" class="alarm" hidden></p>'
 
 
-def _time(document: DeviceReportDocument) -> Iterator[str]:
+def _time(document: DeviceReportDocument, data: Mapping[str, Any]) -> Iterator[str]:
     shown = document.shown
     what = f"{count(len(shown))} events"
     if not document.whole:
         what = (
             f"events {count(shown.start)} to {count(shown.stop - 1)} "
-            f"of {count(document.recorded.events)}"
+            f"of {count(document.found.recorded.events)}"
         )
     yield f"<h2>Over the events <small>{escape(what)}</small></h2>"
     yield (
@@ -100,20 +104,19 @@ def _time(document: DeviceReportDocument) -> Iterator[str]:
         '<div class="scrub" id="scrub"><button id="back" aria-label="One event back">‹</button>'
         '<button id="on" aria-label="One event on">›</button><div class="track">'
         '<canvas id="overview"></canvas><input type="range" id="event" min="0" max="0" step="1" '
-        f'data-start="{document.moment.event}" aria-label="Event"></div>'
+        f'data-start="{document.found.moment.event}" aria-label="Event"></div>'
         '<output id="when" for="event"></output></div><p id="happened"></p>'
     )
-    if document.data is not None:
-        yield json_script("device", document.data)
+    yield json_script("device", data)
 
 
 def _jumps(document: DeviceReportDocument) -> Iterator[str]:
     """Yield a button for every moment worth a look that the pictures show."""
     buttons = []
-    for failure in document.failures[:_SHOWN_FAILURES]:
+    for failure in document.found.failures[:_SHOWN_FAILURES]:
         text = f"OOM: {format_bytes(failure.asked_bytes)} asked"
         buttons.append((failure.event, text, ' class="alarm"'))
-    for peak in document.peaks:
+    for peak in document.found.peaks:
         text = f"most {peak.name}: {format_bytes(peak.nbytes)}"
         buttons.append((peak.event, text, ""))
     shown = [one for one in buttons if one[0] in document.shown]

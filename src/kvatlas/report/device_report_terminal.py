@@ -41,11 +41,11 @@ def print_device_report(console: Console, document: DeviceReportDocument) -> Non
         parts += [Text(plain(warning(document), 400), style="bold red"), blank]
     parts += [
         Text(plain(document.path, 200), style="bold"),
-        Text(plain(subtitle(document.recorded, document.settings), 400), style="dim"),
+        Text(plain(subtitle(document.found.recorded, document.settings), 400), style="dim"),
         blank,
     ]
     said = [Text(plain(text, 1000)) for text in sentences(document)]
-    parts += [two_columns(("" if at else "Stuck", text) for at, text in enumerate(said)), blank]
+    parts += [two_columns(("" if at else "Verdict", text) for at, text in enumerate(said)), blank]
     parts += [heading("Over the events", "each series up to the peak of reserved bytes")]
     parts += [two_columns(_courses(console, document)), blank]
     for table in (pinners_table(document), holders_table(document)):
@@ -59,7 +59,7 @@ def print_device_report(console: Console, document: DeviceReportDocument) -> Non
 
 def _courses(console: Console, document: DeviceReportDocument) -> Iterator[tuple[str, Text]]:
     """Yield the series as lines of characters, thinned to the terminal's width."""
-    peaks = {peak.name: peak.nbytes for peak in document.peaks}
+    peaks = {peak.name: peak.nbytes for peak in document.found.peaks}
     columns = max(20, min(60, console.width - LABEL_COLUMNS - 16))
     for name, style in _STYLES.items():
         values = np.array(document.courses[name])

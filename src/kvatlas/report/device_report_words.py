@@ -20,7 +20,7 @@ __all__ = ["facts", "holders_table", "notes", "pinners_table", "sentences", "war
 
 def warning(document: DeviceReportDocument) -> str:
     """Return what to read before everything else; empty where there is nothing."""
-    recorded = document.recorded
+    recorded = document.found.recorded
     if recorded.identical:
         return ""
     where = "at its end"
@@ -34,10 +34,14 @@ def warning(document: DeviceReportDocument) -> str:
 
 def sentences(document: DeviceReportDocument) -> Iterator[str]:
     """Yield what matters most: failures, stuck bytes, who pins them."""
-    peak = {one.name: one for one in document.peaks}
-    if document.failures:
-        first = document.failures[0]
-        times = "once" if len(document.failures) == 1 else f"{count(len(document.failures))} times"
+    peak = {one.name: one for one in document.found.peaks}
+    if document.found.failures:
+        first = document.found.failures[0]
+        times = (
+            "once"
+            if len(document.found.failures) == 1
+            else f"{count(len(document.found.failures))} times"
+        )
         yield (
             f"Out of memory {times}: at event {count(first.event)} "
             f"{format_bytes(first.asked_bytes)} were asked for and the driver had "
@@ -53,9 +57,11 @@ def sentences(document: DeviceReportDocument) -> Iterator[str]:
         f"the {format_bytes(reserved.nbytes)} reserved at the peak: free memory that live blocks "
         "kept from everybody else."
     )
-    moment = document.moment
-    if document.pinners and moment.stuck_bytes:
-        most = max(document.pinners, key=lambda one: one.pins.alone_bytes + one.pins.shared_bytes)
+    moment = document.found.moment
+    if document.found.pinners and moment.stuck_bytes:
+        most = max(
+            document.found.pinners, key=lambda one: one.pins.alone_bytes + one.pins.shared_bytes
+        )
         pins = most.pins
         plural = "segment" if pins.segments == 1 else "segments"
         yield (
@@ -67,7 +73,7 @@ def sentences(document: DeviceReportDocument) -> Iterator[str]:
 
 def facts(document: DeviceReportDocument) -> Iterator[tuple[str, str]]:
     """Yield labels and sentences."""
-    recorded, moment = document.recorded, document.moment
+    recorded, moment = document.found.recorded, document.found.moment
     same = "every address, segment and block, and both totals, as recorded"
     if not recorded.identical:
         same = (
@@ -75,15 +81,15 @@ def facts(document: DeviceReportDocument) -> Iterator[tuple[str, str]]:
             f"{count(recorded.blocks_equal)} of {count(recorded.blocks)} final blocks as recorded"
         )
     yield "Replayed", f"{same} ({count(recorded.allocs)} allocations)"
-    for peak in document.peaks:
-        when = f", {seconds(peak.time_us / 1e6)} in" if document.span_us else ""
+    for peak in document.found.peaks:
+        when = f", {seconds(peak.time_us / 1e6)} in" if document.found.span_us else ""
         yield (
             f"Peak {peak.name}",
             f"{format_bytes(peak.nbytes)} at event {count(peak.event)}{when}",
         )
     went = "memory never went back to the driver"
-    if document.releases:
-        went = f"memory went back to the driver {count(document.releases)} times"
+    if document.found.releases:
+        went = f"memory went back to the driver {count(document.found.releases)} times"
     yield "Releases", went
     free = (
         (moment.stuck_bytes, "stuck"),
@@ -116,7 +122,7 @@ def facts(document: DeviceReportDocument) -> Iterator[tuple[str, str]]:
 
 def notes(document: DeviceReportDocument) -> Iterator[str]:
     """Yield what a user must know."""
-    yield from unverified_note(document.recorded.unverified)
+    yield from unverified_note(document.found.recorded.unverified)
     yield from document.notes
 
 
@@ -133,9 +139,9 @@ def pinners_table(document: DeviceReportDocument, rows: int = 8) -> TextTable:
                 count(one.pins.segments),
                 stack_name(one.calls),
             )
-            for one in document.pinners[:rows]
+            for one in document.found.pinners[:rows]
         ),
-        remark=f"at event {count(document.moment.event)}, {document.moment.why}",
+        remark=f"at event {count(document.found.moment.event)}, {document.found.moment.why}",
         words=frozenset({4}),
         note="Alone: free bytes that would go back if this stack let go of its blocks. With "
         "others: those of segments that more stacks pin, counted for each of them.",
@@ -144,7 +150,7 @@ def pinners_table(document: DeviceReportDocument, rows: int = 8) -> TextTable:
 
 def holders_table(document: DeviceReportDocument, rows: int = 8) -> TextTable:
     """Return who holds most at the moment."""
-    active = max(1, document.moment.allocated_bytes + document.moment.waiting_bytes)
+    active = max(1, document.found.moment.allocated_bytes + document.found.moment.waiting_bytes)
     return TextTable(
         "Who holds most",
         ("holds", "share", "blocks", "stack"),
@@ -155,8 +161,8 @@ def holders_table(document: DeviceReportDocument, rows: int = 8) -> TextTable:
                 count(one.blocks),
                 stack_name(one.calls),
             )
-            for one in document.holders[:rows]
+            for one in document.found.holders[:rows]
         ),
-        remark=f"at event {count(document.moment.event)}",
+        remark=f"at event {count(document.found.moment.event)}",
         words=frozenset({3}),
     )
