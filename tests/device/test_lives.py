@@ -39,10 +39,10 @@ def hold_against_moments(snapshot: DeviceSnapshot, moments: int) -> int:
             assert mine.tolist() == theirs[live].tolist(), event
         there = (lives.segment_born <= event) & (lives.segment_gone > event)
         for name in ("pool", "stream", "small", "expandable"):
-            mine, theirs = (getattr(one, f"segment_{name}") for one in (lives, moment))
-            for value in set(theirs.tolist()):
-                nbytes = lives.segment_bytes[there & (mine == value)].sum()
-                assert nbytes == moment.segment_bytes[theirs == value].sum(), (event, name)
+            kind, other = (getattr(one, f"segment_{name}") for one in (lives, moment))
+            for value in set(other.tolist()):
+                nbytes = lives.segment_bytes[there & (kind == value)].sum()
+                assert nbytes == moment.segment_bytes[other == value].sum(), (event, name)
         assert lives.segment_bytes[there].sum() == moment.reserved_bytes
         stuck, shares = stuck_of_segments(moment, page), bytes_by_stack(moment, page)
         assert shares.held_bytes.sum() == moment.active_bytes
@@ -56,17 +56,19 @@ def hold_against_moments(snapshot: DeviceSnapshot, moments: int) -> int:
 
 def test_lives_give_every_moment(tmp_path: Path) -> None:
     """GIVEN courses with all that there is WHEN moments are read off THEN they are the twin's."""
-    stuck, seen = 0, {"expandable": 0, "private": 0, "waiting": 0, "released": 0}
+    stuck = 0
+    seen = {"expandable": 0, "private": 0, "waiting": 0, "released": 0}
     for seed in _SEEDS:
         snapshot = read_snapshot(write(with_stacks(seed, 60), tmp_path / "course.pickle"))
         if not snapshot.traces:
             continue
         stuck += hold_against_moments(snapshot, 6)
-        lives = DeviceTwin(snapshot).lives(DeviceTwin(snapshot).replay_recorded().timeline)
-        seen["expandable"] += lives.segment_expandable.any()
-        seen["private"] += lives.segment_pool.any()
-        seen["waiting"] += (lives.block_gone > lives.block_freed + 1).any()
-        seen["released"] += (lives.segment_gone < len(snapshot.traces[0])).any()
+        twin = DeviceTwin(snapshot)
+        lives = twin.lives(twin.replay_recorded().timeline)
+        seen["expandable"] += int(lives.segment_expandable.any())
+        seen["private"] += int(lives.segment_pool.any())
+        seen["waiting"] += int((lives.block_gone > lives.block_freed + 1).any())
+        seen["released"] += int((lives.segment_gone < len(twin.trace)).any())
     assert stuck > 0
     assert min(seen.values()) >= 5, seen
 
