@@ -154,7 +154,7 @@ def test_the_map_tells_what_lies_where(browser: Browser, plain: Path) -> None:
     page.wait("!document.getElementById('memory-tip').hidden")
     tip = page.run("document.getElementById('memory-tip').textContent")
     assert pairs["Block"] in tip
-    assert calls[0]["name"] in tip
+    assert calls[0]["name"] in tip  # of these made-up calls every one tells something
     page.click(left + spot[0], top + spot[1])
     assert calls[-1]["name"] in page.run("document.getElementById('kept').textContent")
     page.run("document.getElementById('memory').focus()")

@@ -196,10 +196,10 @@ class DeviceData {
   // A stack in one line.
   nameOf(stack) { return this.data.stackNames[this.stackName[stack]]; }
 
-  // The calls of a block's stack, the innermost first.
-  calls(stack) {
+  // The calls of a stack, the innermost first: all, or those that tell something.
+  calls(stack, which = 'full') {
     const calls = [];
-    const {frame, parent, leaf} = this.trees.full;
+    const {frame, parent, leaf} = this.trees[which];
     for (let node = leaf[stack]; node >= 0; node = parent[node]) calls.push(this.frames[frame[node]]);
     return calls;
   }

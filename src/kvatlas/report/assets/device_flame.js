@@ -67,7 +67,6 @@ function deviceFlame(device, moment, palette) {
   const valueOf = (node) => values[node];
 
   function draw() {
-    weigh();
     const width = Math.max(100, Math.round(canvas.parentElement.clientWidth * ratio()));
     const root = view.root >= 0 && values[view.root] > 0 ? view.root : -1;
     const base = trunk(root), baseDepth = base < 0 ? -1 : depths[base];
@@ -142,9 +141,9 @@ function deviceFlame(device, moment, palette) {
     return found ? [found[1] + found[3] / 2, (found[2] + 0.5) * HIGH * ratio()] : null;
   }
   const order = () => boxes.map((box) => box[0]);
-  function shrink() { canvas.height = 1; draw(); }
+  function shrink() { canvas.height = 1; weigh(); draw(); }
   return {
-    canvas, view, take, draw, shrink, nodeAt, spotOf, stacksUnder, order, shortFile, callOf, leafOf,
+    canvas, view, take, weigh, draw, shrink, nodeAt, spotOf, stacksUnder, order, shortFile, callOf, leafOf,
     parentOf, valueOf,
   };
 }

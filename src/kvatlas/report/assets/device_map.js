@@ -98,8 +98,8 @@ function deviceMap(device, moment, palette) {
       data[at + 2] = sums[3 * pixel + 2] + open * background[2];
       data[at + 3] = 255;
     }
-    layer.width = width;
-    layer.height = view.rows;
+    if (layer.width !== width) layer.width = width;
+    if (layer.height !== view.rows) layer.height = view.rows;
     layer.getContext('2d').putImageData(image, 0, 0);
     screen.fillStyle = `rgb(${background})`;
     screen.fillRect(0, 0, width, canvas.height);

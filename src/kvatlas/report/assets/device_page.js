@@ -51,12 +51,36 @@
     time.put($('time-pin'), event);
     read();
     say(event);
-    map.draw();
+    flame.weigh();
+    for (const picture of [map, flame]) {
+      late.add(picture);
+      if (fresh || inSight(picture.canvas)) draw(picture);
+    }
+    fresh = false;
+    clearTimeout(rest);
+    rest = setTimeout(settle, 150);
     caption();
-    flame.draw();
     rank();
     tell();
   }
+  // Pictures that are not in sight are drawn when they come into it, or when nothing moves.
+  const late = new Set();
+  let fresh = true, rest = null;
+  function settle() {
+    for (const picture of late) draw(picture);
+  }
+  window.addEventListener('beforeprint', settle);
+  function draw(picture) {
+    late.delete(picture);
+    picture.draw();
+  }
+  function inSight(canvas) {
+    const {top, bottom} = canvas.getBoundingClientRect();
+    return bottom > -100 && top < innerHeight + 100;
+  }
+  document.addEventListener('scroll', () => {
+    for (const picture of late) if (inSight(picture.canvas)) draw(picture);
+  }, {passive: true});
 
   // The figures of the moment under the pointer, or else of the one shown.
   function read() {
@@ -146,12 +170,12 @@
   function facts(place) {
     const found = moment.at(place);
     if (!found) {
-      return {pairs: [['Address', device.address(place)], ['State', 'not PyTorch\'s at this moment']], calls: []};
+      return {pairs: [['Address', device.address(place)], ['State', 'not PyTorch\'s at this moment']], calls: [], telling: []};
     }
     const {kind, from, units, block, run} = found, {segment} = device;
     const pairs = [[block >= 0 ? 'Block' : 'Free', `${bytesText(units)} at ${device.address(from)}`],
       ['State', KINDS[kind]]];
-    let calls = [];
+    let calls = [], telling = [];
     if (block >= 0) {
       const slack = device.slack[block];
       if (slack) pairs.push(['Asked for', `${wholeText(units * UNIT - slack)} of ${wholeText(units * UNIT)} bytes`]);
@@ -160,6 +184,7 @@
       pairs.push(['Freed', freed === NEVER ? 'not while it was recorded' : freed < 0 ? 'before the first event shown'
         : `event ${number(freed)}`]);
       calls = device.calls(device.stack[block]);
+      telling = device.calls(device.stack[block], 'telling');
     }
     const {units: whole, blocks, stacks} = moment.about(run), flags = segment.flags[run];
     if (block < 0 && kind === STUCK) {
@@ -170,7 +195,7 @@
     pairs.push(['Segment', `${bytesText(whole)}, ${flags & 1 ? 'small' : 'large'} pool`
       + (flags & 2 ? ', expandable' : '') + (segment.pool[run] ? `, private pool ${pool.join('.')}` : '')
       + `, stream ${segment.stream[run]}`]);
-    return {pairs, calls};
+    return {pairs, calls, telling};
   }
   function bornText(block) {
     const born = device.born[block];
@@ -178,12 +203,12 @@
     const since = device.since[block];
     return since ? `event ${wholeText(data.first - since)}` : 'before the recording';
   }
-  function callsList(calls) {
+  function callsList(calls, short) {
     const list = document.createElement('ol');
     list.className = 'calls';
-    for (const call of calls.slice(0, 40)) {
+    for (const call of calls) {
       const item = document.createElement('li'), name = document.createElement('b');
-      name.textContent = call.name;
+      name.textContent = short ? call.label.replace(/ \(.*/, '') : call.name;
       item.append(name, call.line ? ` ${flame.shortFile(call.file)}:${call.line}` : '');
       item.title = `${call.file}:${call.line}`;
       list.append(item);
@@ -205,18 +230,19 @@
     const tip = $('memory-tip'), {place} = map.view;
     tip.hidden = place < 0;
     if (place >= 0) {
-      const {pairs, calls} = facts(place);
+      const {pairs, calls, telling} = facts(place);
       const parts = [pairsList(pairs)];
       if (calls.length) {
-        parts.push(callsList(calls.slice(0, 12)));
-        if (calls.length > 12) parts.push(`and ${calls.length - 12} calls above; click to keep them in view`);
+        parts.push(callsList(telling.slice(0, 12), true));
+        const more = calls.length - Math.min(12, telling.length);
+        if (more) parts.push(`and ${more} more calls: click to keep all in view`);
       }
       tip.replaceChildren(...parts);
       beside(tip, $('memory-box'), map.canvas, map.spotOf(place));
     }
     if (pinned !== null) {
       const {pairs, calls} = facts(pinned);
-      $('kept').replaceChildren(pairsList(pairs), callsList(calls));
+      $('kept').replaceChildren(pairsList(pairs), callsList(calls, false));
     }
     $('kept-box').hidden = pinned === null;
   }
@@ -232,9 +258,9 @@
     map.draw();
     tell();
     if (keyboard) {
-      const {pairs, calls} = facts(place);
-      $('said').textContent = pairs.map((pair) => pair.join(' ')).join(', ')
-        + (calls.length ? `, ${calls.slice(0, 3).map((call) => call.name).join(', ')}` : '');
+      const {pairs, telling} = facts(place);
+      $('said').textContent = [...pairs.map((pair) => pair.join(' ')),
+        ...telling.slice(0, 3).map((call) => call.label)].join(', ');
     }
   }
   // From piece to piece of memory, in order of addresses.
@@ -501,8 +527,8 @@ function devicePalette(device) {
     palette.chosen = rgb('--s3');
     palette.dimmed = mixed(palette.kinds[LIVE], palette.background, 0.3);
     const dark = palette.background[0] < 128;
-    // Neighbouring numbers get distant hues: steps of the golden angle.
-    stacks = Array.from({length: device.stacks}, (_, i) => hue(i * 137.508 % 360, dark));
+    // Neighbouring numbers get distant hues (golden steps), none like the colour of stuck bytes.
+    stacks = Array.from({length: device.stacks}, (_, i) => hue(70 + i * 154.508 % 250, dark));
     // Calls of one file have one hue: yellow to green, away from the colours of states.
     const files = new Map();
     calls = device.frames.map(({file}) => {
