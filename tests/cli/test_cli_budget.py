@@ -120,6 +120,29 @@ def test_a_snapshot_is_replayed_for_the_buffers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("place", "said", "unsaid"),
+    [
+        ("kvatlas.device.reading.assemble", "interrupted before there was anything", "It fits"),
+        ("kvatlas.device.survival._smallest", "interrupted before the survival capacity", "Trace"),
+    ],
+)
+def test_ctrl_c_gives_what_there_is(
+    place: str, said: str, unsaid: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    snapshot = write_load(tmp_path / "snapshot.pickle")
+    monkeypatch.setattr(place, interrupted)
+    done = kvatlas(*LLAMA, "--snapshot", snapshot)
+    text = " ".join((done.out + done.err).split())
+
+    assert done.code == 130
+    assert said in text
+    assert unsaid not in text
+
+
+@pytest.mark.parametrize(
     "flags",
     [
         ("--model", "llama-3.1-8b", "--lengths", 4096, "--concurrency", 7),

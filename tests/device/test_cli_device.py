@@ -268,7 +268,7 @@ def test_capture_says_who_answered_and_who_did_not(
         history_folder.Answer(12, None, "OSError: the disk is full"),
     ]
     monkeypatch.setattr("kvatlas.cli.device_capture_run.living", lambda folder: ["1", "2", "3"])
-    monkeypatch.setattr("kvatlas.cli.device_capture_run.ask", lambda folder, wait: answers)
+    monkeypatch.setattr("kvatlas.cli.device_capture_run.ask", lambda *_, **__: answers)
     assert run(["device", "capture", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [str(tmp_path / "snapshot-x-11.pickle")]
@@ -277,6 +277,23 @@ def test_capture_says_who_answered_and_who_did_not(
     found = as_json(capsys, "device", "capture", str(tmp_path), code=1)
     assert set(found) == documented_keys("JSON of capture")
     assert found["silent"] == 1
+
+
+def test_an_interrupted_capture_takes_its_request_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    history_folder.HistoryFolder(tmp_path).sign_on()
+    before = set(tmp_path.iterdir())
+
+    def pressed(_folder: Path) -> list[str]:
+        if set(tmp_path.iterdir()) != before:  # the request is there
+            raise KeyboardInterrupt
+        return ["1-00000000"]
+
+    monkeypatch.setattr("kvatlas.live.history_folder.living", pressed)
+    assert run(["device", "capture", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "kvatlas: interrupted\n"
+    assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.skipif(not (SHARED / "snapshots").is_dir(), reason="no recorded snapshots")

@@ -75,6 +75,9 @@ def test_a_server_that_does_not_fit_lacks_memory() -> None:
     kv = document.found.tightest.waterfall.kv_bytes
 
     assert (lacking.kind, lacking.predicted) == ("lacking", Track(kv, -kv))
+    # AND a log that says so, too, has its bar on the same side of nothing
+    beside = budget_document(real=replace(REAL, kv_bytes=-9 * GIB), model="llama-3.1-70b")
+    assert steps_of(beside)["KV cache"].real == Track(-9 * GIB, 9 * GIB)
     html, checker = checked(budget_html(document))
     assert "It fits with --tensor-parallel-size 4." in checker.said
     assert 'class="step lacking"' in html

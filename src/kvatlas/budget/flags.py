@@ -129,14 +129,15 @@ def _flags(found: Budget) -> Iterator[Flag]:
         yield Flag(name="--kv-cache-dtype", value=request.kv_dtype, why="as asked")
     if request.enforce_eager:
         yield Flag(name="--enforce-eager", value="", why="as asked")
-    buffer = request.buffers.recommended_bytes
-    kv = max(0, waterfall.kv_bytes - (0 if waterfall.kv_basis == "given" else buffer))
+    given = waterfall.kv_basis == "given"
+    buffer = 0 if given else request.buffers.recommended_bytes
+    kv = max(0, waterfall.kv_bytes - buffer)
     exact = Flag(
         name="--kv-cache-memory-bytes",
         value=str(kv),
         why=f"{format_bytes(kv)}, whatever profiling finds: no guard against running out"
         + (f"; {format_bytes(buffer)} stay free against fragmentation" if buffer else ""),
-        alternative=waterfall.kv_basis != "given" and not buffer,
+        alternative=not given and not buffer,
     )
     if exact.alternative:
         yield Flag(
@@ -168,7 +169,9 @@ def _max_num_seqs(found: Budget) -> Flag:
     if found.request.max_num_seqs:
         why = "as asked"
     elif found.request.concurrency:
-        value, why = found.request.concurrency, "the wanted concurrency"
+        why = "the wanted concurrency"
+        if value < found.request.concurrency:
+            why = "the wanted concurrency, up to the tokens of a step"
     if 0 < room < value:
         why += f"; {room:,} of {tokens:,} tokens have room, more wait or preempt"
     return Flag(name="--max-num-seqs", value=str(value), why=why)

@@ -215,7 +215,8 @@ def _stage(
 def _batch(request: BudgetRequest) -> tuple[int, int]:
     tokens, sequences = default_batch(request.device)
     tokens = request.max_num_batched_tokens or tokens
-    sequences = request.max_num_seqs or min(sequences, tokens)
+    # A server for so many requests is started for so many, if a step has as many tokens.
+    sequences = request.max_num_seqs or min(request.concurrency or sequences, tokens)
     if sequences > tokens:
         raise InputError(
             "a step has fewer tokens than requests",

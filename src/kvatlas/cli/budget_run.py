@@ -52,7 +52,7 @@ _FIELDS = frozenset(
 
 
 def run_budget(flags: BudgetFlags) -> int:
-    """Plan, write and print, return the exit code: 0 when it fits, 1 when it does not.
+    """Plan, write and print, return the exit code: 0: it fits, 1: it does not, 130: Ctrl-C.
 
     Raises: InputError.
     """
@@ -76,6 +76,8 @@ def run_budget(flags: BudgetFlags) -> int:
         from kvatlas.report.console import make_console
 
         print_budget(make_console(), document)
+    if document.load is not None and document.load.survival_bytes is None:
+        return INTERRUPTED
     return 0 if document.verdict.fits else 1
 
 

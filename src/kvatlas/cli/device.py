@@ -10,6 +10,7 @@ import typer
 from kvatlas.cli.device_capture import device_capture
 from kvatlas.cli.device_diff import device_diff
 from kvatlas.cli.device_lint import device_lint
+from kvatlas.cli.device_report import device_report
 from kvatlas.cli.device_what_if import device_what_if
 from kvatlas.cli.help import GroupedCommand
 
@@ -28,6 +29,7 @@ def _device() -> None:
 
 
 for _name, _verb, _short_help in (
+    ("report", device_report, "Show what was where, when, and by whom."),
     ("what-if", device_what_if, "Run a snapshot's requests under other settings."),
     ("diff", device_diff, "Compare two snapshots, and fail where memory grew."),
     ("lint", device_lint, "Say what allocator settings do not do."),

@@ -6,8 +6,10 @@ Owns: those flags, errors that name them. Leaves to others: reading and replayin
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
+from kvatlas.cli.progress import ProgressLine
 from kvatlas.cli.shared_flags import option
 from kvatlas.errors import InputError
 
@@ -45,7 +47,10 @@ def open_twin(path: str, device: int | None = None) -> DeviceTwin:
     """Return the twin of a snapshot's device. Raises: InputError naming the file or --device."""
     from kvatlas.device import DeviceTwin, read_snapshot
 
-    snapshot = read_snapshot(path)
+    place = Path(path)
+    size = place.stat().st_size if place.is_file() else None
+    with ProgressLine("Reading", size, "bytes") as line:
+        snapshot = read_snapshot(path, on_read=line.update)
     try:
         return DeviceTwin(snapshot, device)
     except InputError as error:

@@ -108,6 +108,7 @@ def choose_budget(flags: ReplayFlags) -> tuple[MemoryBudget, PoolChoice, ReplayF
         block_bytes=block_bytes,
         device_price=flags.device_price,
         tuning=tuning,
+        null_blocks=1,
     )
     most = budget.most
     if started:

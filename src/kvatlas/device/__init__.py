@@ -11,10 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvatlas.device.attribution import StackBytes, bytes_by_stack
     from kvatlas.device.build import Limits
     from kvatlas.device.capturing import capture
     from kvatlas.device.columns import ACTIONS, BLOCK_STATES
+    from kvatlas.device.lives import DeviceLives
     from kvatlas.device.moment import AllocatorMoment, PinningStack
+    from kvatlas.device.overview import Overview, overview_of
     from kvatlas.device.reading import read_snapshot
     from kvatlas.device.results import RecordedReplay, Timeline, WhatIf
     from kvatlas.device.settings import AllocatorSettings
@@ -38,6 +41,7 @@ _HOME = {
     "AllocatorSegments": "snapshot",
     "AllocatorSettings": "settings",
     "Annotations": "snapshot",
+    "DeviceLives": "lives",
     "DeviceSnapshot": "snapshot",
     "DeviceTrace": "snapshot",
     "CANDIDATES": "survival",
@@ -45,12 +49,16 @@ _HOME = {
     "Frame": "snapshot",
     "Limits": "build",
     "PinningStack": "moment",
+    "Overview": "overview",
     "RecordedReplay": "results",
+    "StackBytes": "attribution",
     "Stacks": "snapshot",
     "Survival": "survival",
     "Timeline": "results",
     "WhatIf": "results",
     "capture": "capturing",
+    "bytes_by_stack": "attribution",
+    "overview_of": "overview",
     "read_snapshot": "reading",
     "survival_table": "survival",
 }
@@ -64,18 +72,23 @@ __all__ = [
     "AllocatorSegments",
     "AllocatorSettings",
     "Annotations",
+    "DeviceLives",
     "DeviceSnapshot",
     "DeviceTrace",
     "DeviceTwin",
     "Frame",
     "Limits",
+    "Overview",
     "PinningStack",
     "RecordedReplay",
+    "StackBytes",
     "Stacks",
     "Survival",
     "Timeline",
     "WhatIf",
+    "bytes_by_stack",
     "capture",
+    "overview_of",
     "read_snapshot",
     "survival_table",
 ]

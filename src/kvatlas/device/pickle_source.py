@@ -6,6 +6,7 @@ Owns: the file, the window, the limits on single values. Leaves to others: what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import BinaryIO
 
 from kvatlas.errors import InputError
@@ -26,10 +27,14 @@ class Source:
         window: bytes; at: the next one's place in them.
     """
 
-    __slots__ = ("_file", "_left", "_size", "at", "window")
+    __slots__ = ("_file", "_left", "_on_read", "_size", "at", "window")
 
-    def __init__(self, file: BinaryIO, nbytes: int) -> None:
+    def __init__(
+        self, file: BinaryIO, nbytes: int, on_read: Callable[[int], None] | None = None
+    ) -> None:
+        """Read `nbytes` of a file; `on_read` hears how many, each time that the window moves."""
         self._file, self._size, self._left = file, nbytes, nbytes
+        self._on_read = on_read
         self.window, self.at = b"", 0
         self.refill()
 
@@ -56,6 +61,8 @@ class Source:
         self._left = self._left - len(more) if more else 0
         self.window = self.window[self.at :] + more
         self.at = 0
+        if self._on_read is not None:
+            self._on_read(self._size - self._left)
 
     def take(self, nbytes: int, what: str) -> bytes:
         """Return the next bytes. Raises: InputError when there are fewer, or very many."""

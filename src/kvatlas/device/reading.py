@@ -6,6 +6,7 @@ Owns: the file and the one error line that names it. Leaves to others: opcodes, 
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from kvatlas.errors import InputError
 __all__ = ["read_snapshot"]
 
 
-def read_snapshot(path: str | PathLike[str]) -> DeviceSnapshot:
+def read_snapshot(
+    path: str | PathLike[str], *, on_read: Callable[[int], None] | None = None
+) -> DeviceSnapshot:
     """Return the memory snapshot in a file; any pickle protocol, from Python or C++.
 
     The file is data: no name in it is ever looked up, and nothing of it is run. Time: O(bytes),
@@ -29,6 +32,7 @@ def read_snapshot(path: str | PathLike[str]) -> DeviceSnapshot:
     Args:
         path: what `torch.cuda.memory._dump_snapshot(path)` or
             `pickle.dump(torch.cuda.memory._snapshot(), file)` wrote.
+        on_read: called with the number of bytes read, once per megabyte.
 
     Raises: InputError when it cannot be read, is no snapshot, or contradicts itself.
     """
@@ -40,7 +44,7 @@ def read_snapshot(path: str | PathLike[str]) -> DeviceSnapshot:
             raise InputError("not a plain file", remedy="copy it to one")
         with place.open("rb") as file:
             columns = Columns()
-            root = PickleMachine(Source(file, status.st_size), columns).run()
+            root = PickleMachine(Source(file, status.st_size, on_read), columns).run()
         return assemble(root, columns)
     except OSError as error:
         raise InputError(error.strerror or "cannot be read", file=place) from None

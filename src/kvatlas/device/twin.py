@@ -24,6 +24,7 @@ from kvatlas.device._twin_state_kernel import (
 from kvatlas.device.build import Limits, grown, make_twin
 from kvatlas.device.check import check_twin
 from kvatlas.device.endings import Ending, compare_ending
+from kvatlas.device.lives import DeviceLives, lives_of
 from kvatlas.device.moment import AllocatorMoment, moment_of
 from kvatlas.device.operations import Links, Places, link, places_of, taken
 from kvatlas.device.results import RecordedReplay, Start, Timeline, WhatIf
@@ -123,6 +124,20 @@ class DeviceTwin:
             )
         twin, _ = self._recorded_run(event + 1, np.zeros((0, 5), np.int64))
         return moment_of(twin, self._places, *self._origins, event)
+
+    def lives(self, timeline: Timeline) -> DeviceLives:
+        """Return from when to when every block and segment lived; O(events log events).
+
+        `timeline`: of `replay_recorded`. A moment of it shows what `moment` shows, without a run.
+        """
+        return lives_of(
+            self.trace,
+            self._links.recorded.subject.astype(np.int64),
+            self.moment(-1),
+            timeline,
+            self._places.pools[self._places.of_event],
+            self.settings.large_segment_bytes,
+        )
 
     def what_if(
         self,

@@ -123,10 +123,17 @@ def living(folder: Path, now_s: float | None = None) -> list[str]:
     return found
 
 
-def ask(folder: Path, wait_s: float, pause: Callable[[float], None] = time.sleep) -> list[Answer]:
+def ask(
+    folder: Path,
+    wait_s: float,
+    *,
+    pause: Callable[[float], None] = time.sleep,
+    on_wait: Callable[[int, int], object] | None = None,
+) -> list[Answer]:
     """Ask every process that records into `folder` for a snapshot; return the answers that came.
 
-    Returns when all have answered that still live, or after `wait_s` seconds. Raises: OSError.
+    Returns when all have answered that still live, or after `wait_s` seconds; `on_wait` is told
+    now and again how many answered, of how many. Raises: OSError.
     """
     name = secrets.token_hex(4)
     request = folder / f"request-{name}"
@@ -140,6 +147,8 @@ def ask(folder: Path, wait_s: float, pause: Callable[[float], None] = time.sleep
                 path = folder / f"answer-{name}-{who}.json"
                 if path.exists():
                     answers[who] = _read_answer(path, int(who.split("-")[0]))
+            if on_wait is not None:
+                on_wait(len(answers), len(asked))
     finally:
         request.unlink(missing_ok=True)
         for who in asked:

@@ -104,11 +104,16 @@ def waterfall_steps(document: BudgetDocument) -> list[Step]:
             kind="kv" if kv > 0 else "lacking",
             basis=waterfall.kv_basis,
             how="--kv-cache-memory-bytes" if given else "what is left",
-            predicted=Track(min(0, kv), abs(kv)),
-            real=None if real_kv is None else Track(0, real_kv),
+            predicted=_from_zero(kv),
+            real=None if real_kv is None else _from_zero(real_kv),
         )
     )
     return [*steps, *_buffers(document, kv), *_suggestion(document)]
+
+
+def _from_zero(size: int) -> Track:
+    """Return so much memory from the device's beginning; what is lacking lies before it."""
+    return Track(min(0, size), abs(size))
 
 
 def _buffers(document: BudgetDocument, kv: int) -> Iterator[Step]:
@@ -128,7 +133,7 @@ def _suggestion(document: BudgetDocument) -> Iterator[Step]:
         name="suggested KV cache",
         kind="kv",
         how="vLLM's own --kv-cache-memory",
-        real=Track(min(0, first), abs(first)),
+        real=_from_zero(first),
     )
     yield Step(
         name="graphs, counted twice",
