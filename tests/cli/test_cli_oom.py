@@ -63,13 +63,13 @@ def test_both_fit_into_a_terminal(both: Done) -> None:
         "[replayed · no KV block]",
         "What would have been enough",
         "Who pins free bytes",
-        "stack not recorded",
+        "stack not known",
         "Pinned segments the 8 of 67",
         "The same requests under other settings in 1.63 GiB",
         "defaults (as recorded)",
         "held by others",
         "while serving",
-        "execute_model (gpu_worker.py:940)",
+        "execute_model",
         "KV block 6.25 MiB of 16 tokens (llama-2-13b)",  # two ranks, as the log says
         "expandable segments: not verified on recordings",
     ):

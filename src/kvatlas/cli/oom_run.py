@@ -187,7 +187,8 @@ def _explain(
     block: KvBlock | None,
 ) -> tuple[SnapshotExplanation, dict[int, str]]:
     from kvatlas.device import DeviceTwin, read_snapshot
-    from kvatlas.oom import explain_snapshot, stack_words
+    from kvatlas.device.stack_words import stack_name
+    from kvatlas.oom import explain_snapshot
     from kvatlas.oom.scene import failures_in
 
     memory = None if flags.memory is None else parse_bytes(flags.memory, field="--memory")
@@ -223,7 +224,7 @@ def _explain(
         numbers = {scene.stack, *(one.stack for one in scene.segments)}
         numbers |= {one.stack for one in scene.pinning}
         numbers |= {one.stack for one in scene.holders}
-    return found, {number: stack_words(snapshot.stacks, number) for number in numbers}
+    return found, {number: stack_name(snapshot.stacks.of(number)) for number in numbers}
 
 
 @contextmanager
