@@ -69,7 +69,7 @@ def test_both_fit_into_a_terminal(both: Done) -> None:
         "defaults (as recorded)",
         "held by others",
         "while serving",
-        "execute_model",
+        "execute_model (gpu_worker.py:940)",
         "KV block 6.25 MiB of 16 tokens (llama-2-13b)",  # two ranks, as the log says
         "expandable segments: not verified on recordings",
     ):

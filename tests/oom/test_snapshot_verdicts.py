@@ -247,7 +247,9 @@ def test_where_it_would_fail_in_less(tmp_path: Path) -> None:
     assert (found.scene.asked_bytes, found.scene.free_bytes) == (98 * MIB, 96 * MIB)
     assert "In 312 MiB these requests would fail" in found.verdict.line
     assert found.verdict.cause == "fragmentation"  # 14 MiB lie free beside the first block
-    assert stack_name(twin.snapshot.stacks.of(found.scene.stack)).endswith("forward (srv/model.py:12)")
+    assert stack_name(twin.snapshot.stacks.of(found.scene.stack)).endswith(
+        "forward (srv/model.py:12)"
+    )
 
 
 def test_other_settings_recorded_are_compared_too(tmp_path: Path) -> None:
