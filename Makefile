@@ -8,6 +8,8 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 export NO_MKDOCS_2_WARNING := 1
+# Python compiles each file once and keeps it, whatever the environment says: pip does not (below).
+unexport PYTHONDONTWRITEBYTECODE
 
 fits = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
@@ -20,7 +22,9 @@ peers_venv := .venv-peers
 installed := $(venv)/installed-$(version)
 tested := $(venv)/test-tools-$(version)
 vllm_installed := $(vllm_venv)/vllm-$(version)
-pip_install = -m pip install -qq --disable-pip-version-check
+# What is imported is compiled then: half of what is installed never is.
+pip_install = -m pip install -qq --disable-pip-version-check --no-compile
+newer_pip = 'pip>=25.1' # groups; and older ones take twice as long
 
 vllm_version := 0.32.0
 torch_version := 2.13.0
@@ -33,7 +37,7 @@ report := kvatlas-report/index.html
 help:
 	@echo "make demo         replay the built-in workload and write $(report)"
 	@echo "make test         ruff, mypy, import-linter, docs, pytest"
-	@echo "make test-variants  the tests of engines that are not vLLM's own"
+	@echo "make test-variants  the slow tests, and those of engines that are not vLLM's own"
 	@echo "make test-rare    the tests of engines with several such things at once (ten minutes)"
 	@echo "make test-vllm    compare with the real vLLM $(vllm_version), and record it (installs 3.4 GB)"
 	@echo "make bench        measure speed; VLLM_PYTHON=... adds the real vLLM to the same run"
@@ -53,12 +57,12 @@ python:
 $(installed): pyproject.toml | python
 	@echo "installing kvatlas into $(venv) with Python $(version)"
 	@test -e $(installed) || $(PYTHON) -m venv --clear $(venv)
+	@$(venv)/bin/python $(pip_install) --upgrade $(newer_pip)
 	@$(venv)/bin/python $(pip_install) --editable .
 	@touch $(installed)
 
 $(tested): $(installed)
 	@echo "installing the test and docs tools into $(venv)"
-	@$(venv)/bin/python $(pip_install) --upgrade 'pip>=25.1'
 	@$(venv)/bin/python $(pip_install) --group test --group docs
 	@touch $(tested)
 
@@ -101,16 +105,19 @@ warm-reports: $(tested) warm-plain
 	@$(venv)/bin/kvatlas policies --limit 40 >> $(venv)/warm.log
 
 # The files in their order, not the largest first: those at the end are short.
-pytest := $(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+pytest := $(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --processor-time
 test: $(tested)
 	@$(MAKE) --no-print-directory --jobs $(workers) --output-sync warm-plain lint warm-reports
-	$(pytest) -m "not variants and not rare"
+	$(pytest) -m "not variants and not rare and not slow"
+
+# Random tests try a third of their examples in make test, all of them below.
+test-variants test-rare test-vllm: export KVATLAS_COURSES := full
 
 # Engines with what vLLM's has not (a policy, a placement, a tier) are each compiled by themselves.
 test-variants: $(tested)
-	@echo "testing the engines that are not vLLM's own"
+	@echo "the slow tests, and those of engines that are not vLLM's own"
 	@$(MAKE) --no-print-directory --jobs $(workers) $(variants:%=warm-%)
-	$(pytest) -m variants
+	$(pytest) -m "(variants or slow or hypothesis) and not rare"
 	KVATLAS_DEVICE_COURSES=2000 $(venv)/bin/pytest --numprocesses auto tests/device/test_twin_model.py
 
 # Not part of CI: engines with several of these at once, ten minutes to compile.
@@ -121,7 +128,8 @@ test-rare: $(tested)
 test-vllm: $(vllm_installed)
 	@echo "comparing with the real vLLM $(vllm_version)"
 	$(vllm_venv)/bin/pytest -m vllm tests/vllm tests/storage/test_storage_torch.py \
-	  tests/storage/test_storage_vllm.py tests/device/test_conf_beside_torch.py tests/llama tests/live
+	  tests/storage/test_storage_vllm.py tests/device/test_conf_beside_torch.py tests/device/test_capture.py \
+	  tests/llama tests/live
 	KVATLAS_FUZZ_FILES=10000 $(vllm_venv)/bin/pytest tests/live_parts/test_fuzz.py
 
 bench: $(tested)

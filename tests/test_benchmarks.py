@@ -44,6 +44,7 @@ def test_all_parts_that_need_no_process(trace: Path, tmp_path: Path) -> None:
     assert heard["tracking_over_recorded"] > 0
 
 
+@pytest.mark.slow
 def test_the_arena_is_measured_beside_others(trace: Path) -> None:
     # GIVEN a short course WHEN the part runs THEN every contender has its time and its need
     figures = main(["arena", *TINY, f"--trace={trace}"])["arena"]

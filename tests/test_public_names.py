@@ -25,6 +25,7 @@ PACKAGES = (
     "kvatlas.measure",
     "kvatlas.measure.fragmentation",
     "kvatlas.model",
+    "kvatlas.oom",
     "kvatlas.placement",
     "kvatlas.plan",
     "kvatlas.pressure",

@@ -10,8 +10,12 @@ anything is right.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import runpy
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from kvatlas.engine import BlockPool, EngineConfig, KVCacheManager, Replay, Request, Scheduler
@@ -21,6 +25,7 @@ from kvatlas.tiers import HostTier
 from kvatlas.workload import generate
 
 PROMPT = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 def replay(**kind: Any) -> None:
@@ -83,16 +88,23 @@ def nano() -> None:
     manager.allocate(sequence, manager.can_allocate(sequence))
 
 
+def example(name: str) -> None:
+    """Run an example, unheard."""
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+
 def plain() -> None:
     """The engine as vLLM has it, stepwise checksums included, and what stands beside engines."""
     for call in (replay, schedule, manage, pool):
         call()
     nano()
-    for policy in ("lru", "lfu"):
-        tier(policy)
+    tier("lru")
     allocator = BestFitAllocator(12)
     allocator.free(allocator.allocate(3) or [])
     allocator.allocate_run(2)
+    for name in ("device_allocator", "byte_arena"):
+        example(name)
 
 
 def evicting() -> None:
@@ -108,9 +120,10 @@ def placed() -> None:
 
 
 def tiered() -> None:
-    """An engine over a host tier, and the tier by itself."""
+    """An engine over a host tier, and a tier that evicts by a policy."""
     for call in (replay, schedule):
         call(host_blocks=50)
+    tier("lfu")
 
 
 def pressed() -> None:

@@ -115,6 +115,7 @@ def test_a_long_course_is_the_naive_ones() -> None:
 
 
 @pytest.mark.parametrize("make", POOLS)
+@pytest.mark.slow
 def test_a_million_operations_in_bulk(make: MakePool) -> None:
     # GIVEN half a million allocations and as many frees, the books checked between the rounds
     rng = np.random.default_rng(2)

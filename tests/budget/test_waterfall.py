@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,33 @@ def test_a_model_that_is_too_long_is_served_shorter() -> None:
     ).fits
 
 
+def test_a_server_is_planned_with_the_requests_of_its_flags() -> None:
+    """GIVEN a wanted concurrency THEN the batch, the graphs and the flag are those of so many."""
+    asked = BudgetRequest(model="llama-3.1-8b", device=find_device("h100"), lengths=(2048,))
+    for concurrency, sequences in ((None, 1024), (8, 8), (9000, 8192)):
+        found = budget(replace(asked, concurrency=concurrency))
+        flag = next(each for each in vllm_flags(found) if each.name == "--max-num-seqs")
+        assert found.max_num_seqs == int(flag.value) == sequences
+        again = budget(replace(asked, max_num_seqs=int(flag.value)))
+        assert again.tightest.waterfall == found.tightest.waterfall
+    small = budget(replace(asked, concurrency=8))
+    assert max(small.capture_sizes) == 16
+
+
+def test_a_given_cache_is_not_said_to_leave_a_buffer_free() -> None:
+    asked = BudgetRequest(
+        model="llama-3.1-8b",
+        device=find_device("h100"),
+        buffers=Buffers.of(stuck_bytes=1 << 30),
+    )
+    for size, said in ((None, True), (40 << 30, False)):
+        found = budget(replace(asked, kv_cache_memory_bytes=size))
+        exact = next(flag for flag in vllm_flags(found) if "kv-cache-memory" in flag.name)
+        assert ("stay free" in exact.why) is said
+        assert int(exact.value) == found.tightest.waterfall.kv_bytes - ((1 << 30) if said else 0)
+        assert f"--blocks {int(exact.value) // found.tightest.block_bytes} " in replay_line(found)
+
+
 def test_the_pool_can_be_replayed() -> None:
     plain = budget(BudgetRequest(model="llama-3.1-8b", device=find_device("h100")))
     assert replay_line(plain).startswith(
@@ -230,10 +258,18 @@ def test_the_pool_can_be_replayed() -> None:
     )
     windows = budget(BudgetRequest(model="gpt-oss-20b", device=find_device("h100")))
     assert "--model gpt-oss-20b" in replay_line(windows)
+    # GIVEN ranks whose groups are those of one rank THEN the line asks for as many blocks there
     spread = budget(
         BudgetRequest(model="gpt-oss-20b", device=find_device("h100"), parallel=Parallel(tp=2))
     )
-    assert replay_line(spread) == ""
+    assert f"--kv-memory {spread.pool.num_blocks * windows.tightest.block_bytes} " in replay_line(
+        spread
+    )
+    # GIVEN ranks or a cache that change the groups THEN no line can say it
+    hybrid = BudgetRequest(
+        model="nemotron-3-nano-30b-a3b", device=find_device("h200"), kv_dtype="fp8"
+    )
+    assert replay_line(budget(hybrid)) == ""
 
 
 def test_both_buffers_are_shown_and_ours_is_taken() -> None:

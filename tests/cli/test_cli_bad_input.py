@@ -82,6 +82,14 @@ def refused(*args: object) -> str:
         ("--host-blocks 9 --host-write-back late", "--host-write-back: must be one of evict"),
         ("--host-blocks 9 --swap maybe", "--swap: must be one of auto, always, never"),
         ("--host-blocks 9 --no-prefix-caching", "--host-blocks: a host tier finds blocks by"),
+        (
+            "--protect-waiting 4 --no-prefix-caching",
+            "--protect-waiting: keeps what waiting requests will hit, and without prefix caching",
+        ),
+        (
+            "--forget-uncomputed",
+            "--forget-uncomputed: only under --policy priority is there anything to forget, not",
+        ),
         ("--swap never", "--swap: there is no host tier that this could be about"),
         ("--host-policy lfu", "--host-policy: there is no host tier that this could be about"),
         ("--engine nano-vllm --host-blocks 9", "--host-blocks: nano-vLLM has no host tier"),

@@ -72,6 +72,7 @@ def test_blocks_are_as_asked_for() -> None:
         (("--limit", "9", "--blocks", "3"), "--blocks: no request of conversation"),
         (("--limit", "9", "--blocks", "999", "--max-model-len", "8"), "--max-model-len: no req"),
         (("--limit", "0"), "limit"),
+        (("--block-size", "auto"), "--block-size: only kvatlas replay chooses it"),
     ],
 )
 def test_bad_input_is_one_line(flags: tuple[str, ...], line: str) -> None:

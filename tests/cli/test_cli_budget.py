@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
-from command import kvatlas
+from command import hashed_trace, kvatlas
+from loads import write_load
 
 LLAMA = ("budget", "--model", "llama-3.1-8b", "--device", "h100")
 LOG = (
@@ -86,6 +88,88 @@ def test_a_log_can_measure_the_budget(tmp_path: Path) -> None:
     assert terms["activations"]["basis"] == "estimated"
 
 
+def test_a_snapshot_is_replayed_for_the_buffers(tmp_path: Path) -> None:
+    """GIVEN a recorded load THEN both buffers are shown, and the flags leave ours free."""
+    snapshot = write_load(tmp_path / "snapshot.pickle", failed=True)
+    done = kvatlas(*LLAMA, "--snapshot", snapshot)
+    assert (done.code, done.err) == (0, "")
+    assert max(len(line) for line in done.out.splitlines()) <= 80
+    text = " ".join(done.out.split())
+    for said in (
+        "buffer, published 240 MiB 0.30% measured max(150 MiB, measured * 1)",
+        "buffer, measured 240 MiB 0.30% measured recommended: survival capacity",
+        "The recorded load 121 events of device 0, replayed: identical",
+        "survives from 864 MiB",
+        "memory ran out once in the snapshot",
+        "a limited capacity: not verified on recordings",
+        "out of memory: not verified on recordings",
+        "240 MiB stay free against fragmentation",
+    ):
+        assert said in text, said
+
+    said = kvatlas(*LLAMA, "--snapshot", snapshot, "--json", "-").json
+    assert said["snapshot"]["survival_bytes"] == 864 << 20
+    assert said["buffers"]["recommended_bytes"] == said["buffers"]["own_bytes"] == 240 << 20
+    assert said["buffers"]["stuck_bytes"] == said["snapshot"]["peak_stuck_bytes"]
+    # AND the blocks that are handed over are those of the flags
+    cache, stage = said["kv_cache"], said["stages"][0]
+    assert f"--blocks {cache['num_blocks_after_buffer']} " in said["replay"]
+    exact = stage["kv_bytes"] - (240 << 20)
+    assert exact // stage["bytes_per_block"] == cache["num_blocks_after_buffer"]
+    assert f"--kv-cache-memory-bytes {exact} " in said["command"]
+
+
+@pytest.mark.parametrize(
+    ("place", "said", "unsaid"),
+    [
+        ("kvatlas.device.reading.assemble", "interrupted before there was anything", "It fits"),
+        ("kvatlas.device.survival._smallest", "interrupted before the survival capacity", "Trace"),
+    ],
+)
+def test_ctrl_c_gives_what_there_is(
+    place: str, said: str, unsaid: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    snapshot = write_load(tmp_path / "snapshot.pickle")
+    monkeypatch.setattr(place, interrupted)
+    done = kvatlas(*LLAMA, "--snapshot", snapshot)
+    text = " ".join((done.out + done.err).split())
+
+    assert done.code == 130
+    assert said in text
+    assert unsaid not in text
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--model", "llama-3.1-8b", "--lengths", 4096, "--concurrency", 7),
+        ("--model", "deepseek-v2-lite", "--stuck-bytes", "1GiB"),
+        ("--model", "gpt-oss-20b", "--tp", 2, "--kv-cache-dtype", "fp8"),
+        ("--model", "mistral-7b", "--kv-cache-memory-bytes", "3GiB", "--block-size", 32),
+        ("--model", "nemotron-3-nano-30b-a3b", "--no-prefix-caching", "--max-model-len", 9000),
+    ],
+)
+def test_the_replay_runs_as_printed(flags: tuple[object, ...], tmp_path: Path) -> None:
+    """GIVEN a budget WHEN its line is run THEN the pool has the blocks of the server's flags."""
+    said = kvatlas("budget", "--device", "h100", *flags, "--json", "-").json
+    program, *words = shlex.split(said["replay"])
+    assert (program, words[:2]) == ("kvatlas", ["replay", "TRACE"])
+    words[1] = str(hashed_trace(tmp_path / "trace.jsonl"))
+    done = kvatlas(*words, "--json", "-")
+
+    assert (done.code, done.err) == (0, "")
+    cache = said["kv_cache"]
+    blocks = cache["num_blocks_after_buffer" if "--stuck-bytes" in flags else "num_blocks"]
+    run = done.json["config"]
+    assert (run["num_blocks"], run["block_size"]) == (blocks, cache["block_size"])
+    given = dict(zip(*[iter(shlex.split(said["command"])[3:])] * 2, strict=True))
+    assert run["max_num_seqs"] == int(given["--max-num-seqs"])
+    assert run["max_model_len"] == int(given["--max-model-len"])
+
+
 def test_what_does_not_fit_is_exit_code_1() -> None:
     done = kvatlas("budget", "--model", "llama-3.1-70b", "--device", "h100")
 
@@ -130,6 +214,10 @@ def test_a_config_file_is_read(tmp_path: Path) -> None:
         (("--survival-capacity", "70GiB"), "--survival-capacity: the survival capacity"),
         (("--fragmentation-factor", -1), "--fragmentation-factor: a factor"),
         (("--use-log",), "--use-log: without a log"),
+        (("--snapshot", "missing.pickle"), "missing.pickle: No such file"),
+        (("--snapshot-device", 1), "--snapshot-device: a device of no snapshot (got 1)"),
+        (("--snapshot", "x", "--stuck-bytes", "1MiB"), "--stuck-bytes: the snapshot says that"),
+        (("--html", "-"), "--html: a page is written to a file"),
         (("--log", "missing.log"), "missing.log: cannot read the log"),
         (("--device", "gtx-1080"), "--device: no such device (got gtx-1080)"),
         (("--model", "gpt-5"), "--model: no such model config (got gpt-5)"),

@@ -153,6 +153,8 @@ def test_csv_on_standard_output_is_nothing_else() -> None:
         ("--points 1", "--points: must be 2 to 100,000 (got 1); --all gives"),
         ("--points 99999999999999999999999", "--points: must be 2 to 100,000"),
         ("--blocks 0", "--blocks: must be 1 to 1,099,511,627,776 (got 0)"),
+        ("--block-size auto", "--block-size: only kvatlas replay chooses it"),
+        ("--block-size x", "--block-size: must be a whole number of tokens (got x)"),
         ("--block-size 0", "--block-size: must be 1 to 2,147,483,647 (got 0)"),
         ("--block-size 9223372036854775808", "--block-size: must be 1 to 2,147,483,647"),
         ("--block-size 7", "--block-size: blocks must divide 16 tokens or be a multiple of it"),

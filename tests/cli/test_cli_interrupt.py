@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 from command import kvatlas, process
+
+from kvatlas.cli.interrupts import Interrupts
 
 # Says on standard error that the replay is under way, and waits there for the signal.
 _TELL = """
@@ -63,3 +67,19 @@ def test_interrupted_while_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.code == 130
     assert done.out == ""
     assert done.err == "kvatlas: interrupted before there was anything to report\n"
+
+
+def test_while_compiling_it_says_that_it_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GIVEN the compiler at work WHEN interrupted THEN a terminal is told of a second one."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    names = {"__name__": "numba.core.compiler", "currentframe": inspect.currentframe}
+    for compiling in (False, True):
+        frame = eval("currentframe()", names) if compiling else inspect.currentframe()
+        interrupts = Interrupts()
+        interrupts._interrupt(signal.SIGINT, frame)
+        assert interrupts.wanted
+        assert ("Ctrl-C once more" in capsys.readouterr().err) is compiling
+        with pytest.raises(KeyboardInterrupt):
+            interrupts._interrupt(signal.SIGINT, frame)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from command import kvatlas, replayed
 
+from kvatlas.cli.memory_budget import choose_budget
+from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.jit import COMPILED
 
 LIMIT = ("--limit", 120 if COMPILED else 40, "--arrivals", "timed")
@@ -63,7 +65,8 @@ def test_a_budget_is_divided_and_logged() -> None:
     last = hybrid["log"][-1]
     assert hybrid["end"] == {name: last[name] for name in ("device_blocks", "host_blocks")}
     for part in (hybrid["start"], hybrid["end"]):
-        bytes_taken = (4 * part["device_blocks"] + part["host_blocks"]) * hybrid["block_bytes"]
+        blocks_taken = 4 * (part["device_blocks"] + 1) + part["host_blocks"]  # and the null block
+        bytes_taken = blocks_taken * hybrid["block_bytes"]
         assert bytes_taken <= hybrid["budget_bytes"] == 6 << 30
     assert said["config"]["num_blocks"] - 1 > hybrid["end"]["device_blocks"]
     text = REFERENCE.read_text(encoding="utf-8")
@@ -86,6 +89,23 @@ def test_a_division_that_stays_is_two_sizes() -> None:
     assert still["measurements"] == plain["measurements"]
 
 
+@pytest.mark.parametrize("start", [None, "1GiB"])
+@pytest.mark.parametrize("price", [1.0, 4.0])
+def test_the_bytes_of_the_pool_are_those_of_its_blocks(start: str | None, price: float) -> None:
+    """GIVEN a budget and a model THEN `config` says what so many blocks take, however it starts."""
+    made = choose_budget(
+        ReplayFlags(memory_budget="8GiB", model="llama-3.1-8b", device_price=price, kv_memory=start)
+    )
+    assert made is not None
+    budget, pool, flags = made
+    assert pool.num_blocks == budget.most.device_blocks + 1
+    assert flags.host_blocks == budget.most.host_blocks
+    assert pool.said["kv_memory_bytes"] == pool.num_blocks * (2 << 20)
+    # AND the null block is paid for, beside the one block that the host keeps
+    taken = (price * pool.num_blocks + 1) * (2 << 20)
+    assert (8 << 30) - price * (2 << 20) < taken <= 8 << 30
+
+
 def test_the_keys_of_a_choice_are_documented() -> None:
     choice = replayed(*LIMIT, "--block-size", "auto")["block_size_choice"]
     text = REFERENCE.read_text(encoding="utf-8")
@@ -103,7 +123,7 @@ def test_the_keys_of_a_choice_are_documented() -> None:
         (("--memory-budget", "1GiB"), "add --model, or --host-block-bytes"),
         ((*BUDGET, "--host-blocks", "9"), "--host-blocks: the host tier gets what the budget"),
         ((*BUDGET, "--host-memory", "9GiB"), "--host-memory: the host tier gets what the budget"),
-        ((*BUDGET, "--blocks", "9999"), "buys 2 to 768 blocks on the device, the null block"),
+        ((*BUDGET, "--blocks", "9999"), "buys 2 to 767 blocks on the device, the null block"),
         ((*BUDGET, "--blocks", "769"), "(got 769)"),
         ((*BUDGET, "--blocks", "1"), "(got 1)"),
         ((*BUDGET, "--no-prefix-caching"), "--memory-budget: a budget is divided by what is"),

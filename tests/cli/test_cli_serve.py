@@ -85,6 +85,7 @@ def test_a_page_metrics_and_a_clean_end(recording: Path) -> None:
         assert running.interrupt() == (0, "")
 
 
+@pytest.mark.slow
 def test_it_ends_while_somebody_watches(recording: Path) -> None:
     with serving(recording) as running:
         running.ask("/")
@@ -96,6 +97,7 @@ def test_it_ends_while_somebody_watches(recording: Path) -> None:
             assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     with serving(tmp_path / "later") as running:
         assert running.ask("/")[0] == 200
@@ -104,6 +106,7 @@ def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
         assert running.interrupt()[0] == 0
 
 
+@pytest.mark.slow
 def test_bound_elsewhere_a_token_is_made(recording: Path) -> None:
     """GIVEN an address that others reach WHEN no token is given THEN one is made and printed."""
     with serving(recording, "--host", "0.0.0.0") as running:
@@ -116,6 +119,7 @@ def test_bound_elsewhere_a_token_is_made(recording: Path) -> None:
         assert token[1] not in running.said
 
 
+@pytest.mark.slow
 def test_a_token_from_the_environment_is_not_printed(recording: Path) -> None:
     secret = "a-secret-from-the-environment"
     with serving(recording, env={"KVATLAS_TOKEN": secret}) as running:

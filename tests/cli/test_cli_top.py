@@ -93,7 +93,9 @@ def terminal(*args: object, columns: int = 80, lines: int = 24, **env: str) -> I
         os.close(inner)
 
 
-@pytest.mark.parametrize("how", ["q", "\x03", "SIGTERM"])
+@pytest.mark.parametrize(
+    "how", ["q", *(pytest.param(how, marks=pytest.mark.slow) for how in ("\x03", "SIGTERM"))]
+)
 def test_it_leaves_the_terminal_as_it_was(run: Path, how: str) -> None:
     with terminal("top", run, "--interval", 0.1) as shown:
         shown.wait_for("Block map")
@@ -107,6 +109,7 @@ def test_it_leaves_the_terminal_as_it_was(run: Path, how: str) -> None:
         assert b"Traceback" not in shown.out
 
 
+@pytest.mark.slow
 def test_it_waits_for_a_server(tmp_path: Path) -> None:
     with terminal("top", tmp_path, "--interval", 0.1) as shown:
         shown.wait_for("no engine records yet")
@@ -114,6 +117,7 @@ def test_it_waits_for_a_server(tmp_path: Path) -> None:
         assert shown.end() == 0
 
 
+@pytest.mark.slow
 def test_without_colours_nothing_is_coloured(run: Path) -> None:
     with terminal("top", run, "--interval", 0.1, NO_COLOR="1") as shown:
         shown.wait_for("Block map")

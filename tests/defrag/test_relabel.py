@@ -59,6 +59,7 @@ def test_decisions_stay(
     decides_as_its_twin(small_config(blocks, policy, hybrid, ahead), seed, steps)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     "changes",
     [

@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed he
 pytestmark = pytest.mark.vllm  # torch comes with vLLM's environment: make test-vllm
 
 _CLASS = "_ZN3c1016CachingAllocator26AcceleratorAllocatorConfig"
-CUDA = "PYTORCH_CUDA_ALLOC_CONF"
+CUDA, HIP = "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"
 _DEFAULTS = "large_segment_size_mb:20,expandable_segments:False"
 _KEYS = (
     "max_split_size_mb", "max_non_split_rounding_mb", "garbage_collection_threshold",
@@ -113,6 +113,9 @@ def expected(text: str) -> dict[str, Any] | None:
         "max_split_size_mb:-1",
         "max_split_size_mb:19",
         "max_split_size_mb:99999999999999999999",
+        "max_split_size_mb:00000000000000000000000064",
+        "max_split_size_mb:\t64\v",
+        "max_split_size_mb:6\u00a04",
         "max_split_size_mb:[64]",
         "max_split_size_mb",
         "max_split_size_mb:",
@@ -222,7 +225,7 @@ def test_what_a_later_call_resets(state: Callable[[], dict[str, Any]]) -> None:
     [
         {CUDA: "max_split_size_mb:64", "PYTORCH_ALLOC_CONF": "max_split_size_mb:128"},
         {CUDA: "", "PYTORCH_ALLOC_CONF": "max_split_size_mb:128"},
-        {"PYTORCH_ALLOC_CONF": "max_split_size_mb:128"},
+        {HIP: "max_split_size_mb:64", "PYTORCH_ALLOC_CONF": "max_split_size_mb:128"},
     ],
 )  # fmt: skip
 def test_which_variable_counts(variables: dict[str, str]) -> None:

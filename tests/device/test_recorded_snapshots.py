@@ -43,6 +43,7 @@ def test_every_address_and_total(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=name_of)
+@pytest.mark.slow
 def test_a_trace_that_began_late(path: Path, tmp_path: Path) -> None:
     """GIVEN only the end of the ring THEN what was there before is found, and all is the same."""
     loaded = trusted(path)

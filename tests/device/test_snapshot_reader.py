@@ -84,6 +84,7 @@ def test_an_optimised_pickle(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not RECORDED, reason="no recorded snapshots here (KVATLAS_SHARED)")
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_recorded_snapshots_are_read_as_python_reads_them(path: Path) -> None:
     same(read_snapshot(path), trusted(path))
 
@@ -105,6 +106,7 @@ def test_before_2_1_blocks_had_neither_address_nor_requested_size(tmp_path: Path
     assert set(found.blocks.requested_bytes.tolist()) == {-1}
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_columns(tmp_path: Path) -> None:
     """GIVEN 200,000 events with long stacks THEN a list of dicts is never made of them."""
     import tracemalloc

@@ -12,7 +12,7 @@ from naive_allocator import write
 
 from kvatlas.device import DeviceTwin, WhatIf, read_snapshot
 
-COURSES = int(os.environ.get("KVATLAS_DEVICE_COURSES", "500"))
+COURSES = int(os.environ.get("KVATLAS_DEVICE_COURSES", "250"))
 BATCH = 250
 
 

@@ -55,6 +55,7 @@ _GROUPS = {
 }
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("groups", _GROUPS)
 @pytest.mark.parametrize("changes", [{}, {"async_scheduling": True}, {"policy": "priority"}])
 def test_lru_by_leaf_is_the_free_queue(groups: str, changes: dict[str, Any]) -> None:

@@ -88,6 +88,7 @@ def test_scheduler_decides_as_recorded(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _MANAGER)
+@pytest.mark.slow
 def test_manager_decides_as_recorded(name: str) -> None:
     recorded = _recorded(name)
     rows = recorded["requests"] + recorded["skipped"]

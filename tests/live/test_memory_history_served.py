@@ -6,8 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from load import Asked
+from load import Asked, draw_requests, send
 from offline import Offline
+from process_site import TINY_ENGINE, environment
+from seen import kvatlas
+from server import serving
 
 from kvatlas.cli.__main__ import run
 from kvatlas.device import read_snapshot
@@ -37,6 +40,24 @@ def test_without_cuda_a_line_and_nothing_else(
     assert not folder.exists()
     assert run(["device", "capture", str(folder)]) == 2
     assert "no process records into it now" in capsys.readouterr().err
+
+
+def test_a_server_without_cuda_serves_as_ever(models: dict[str, Path], tmp_path: Path) -> None:
+    """GIVEN `vllm serve` under the command WHEN there is no CUDA THEN one line of all processes."""
+    folder, log = tmp_path / "history", tmp_path / "log"
+    asked = draw_requests(20)
+    with serving(
+        models["llama"], log, environment(tmp_path / "site", record=None), TINY_ENGINE,
+        under=kvatlas("device", "capture", str(folder), "--"),
+    ) as server:  # fmt: skip
+        answers = send(server.url, server.model, asked)
+        assert {name: len(tokens) for name, tokens in answers.items()} == {
+            each.name: each.max_tokens for each in asked
+        }
+    said = [line for line in log.read_text().splitlines() if "kvatlas" in line]
+    assert said[0].startswith("kvatlas: snapshots go to")
+    assert len([line for line in said if "built without CUDA" in line]) == 1
+    assert not folder.exists()
 
 
 def test_a_running_engine_writes_a_snapshot_when_asked(

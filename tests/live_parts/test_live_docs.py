@@ -6,17 +6,19 @@ import re
 from pathlib import Path
 
 from kvatlas.events.live.memory_sample import SampleLine
-from kvatlas.live.plugin import SUPPORTED, read_settings
+from kvatlas.live.plugin import SUPPORTED, read_history_settings, read_settings
 from kvatlas.wire.layout import FORMAT_VERSION
 from kvatlas.wire.segment_log import HEAD_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "guide" / "live.md").read_text(encoding="utf-8")
+DEVICE_GUIDE = (ROOT / "docs" / "guide" / "device-tools.md").read_text(encoding="utf-8")
 FORMAT = (ROOT / "docs" / "reference" / "recording-format.md").read_text(encoding="utf-8")
 
 
 def test_every_variable_is_documented_with_its_default(tmp_path: Path) -> None:
-    documented = dict(re.findall(r"^\| `(KVATLAS_\w+)` \| (?:`(\S+)`)? ?\|", GUIDE, re.MULTILINE))
+    variable = r"^\| `(KVATLAS_\w+)` \| (?:`(\S+)`)? ?\|"
+    documented = dict(re.findall(variable, GUIDE + DEVICE_GUIDE, re.MULTILINE))
     sources = (ROOT / "src" / "kvatlas" / "live").glob("*.py")
     read = {
         name
@@ -25,10 +27,10 @@ def test_every_variable_is_documented_with_its_default(tmp_path: Path) -> None:
     }
     assert set(documented) == read
     # The defaults as written give the settings that nothing gives.
-    here = {"KVATLAS_RECORD": str(tmp_path)}
-    assert read_settings({name: text for name, text in documented.items() if text} | here) == (
-        read_settings(here)
-    )
+    here = {"KVATLAS_RECORD": str(tmp_path), "KVATLAS_MEMORY_HISTORY": str(tmp_path)}
+    defaults = {name: text for name, text in documented.items() if text} | here
+    assert read_settings(defaults) == read_settings(here)
+    assert read_history_settings(defaults) == read_history_settings(here)
 
 
 def test_the_versions_are_those_of_the_code() -> None:

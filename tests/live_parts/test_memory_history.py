@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import pickle
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from kvatlas.live.history_folder import HistoryFolder, ask, living, write_whole
 from kvatlas.live.memory_history import HistorySettings, MemoryHistory, stand_by
 from kvatlas.live.plugin import read_history_settings, register
 
-SNAPSHOT = {"segments": [], "device_traces": [[]], "allocator_settings": {}}
+SNAPSHOT: dict[str, Any] = {"segments": [], "device_traces": [[]], "allocator_settings": {}}
 
 
 class Device:
@@ -75,7 +77,7 @@ def history(
 def test_a_history_begins_when_the_device_is_used_and_not_before(
     device: Device, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_history, "_standing_by", memory_history.threading.Event())
+    monkeypatch.setattr(memory_history, "_standing_by", threading.Event())
     monkeypatch.setattr(memory_history, "_histories", [])
     settings = HistorySettings(tmp_path / "h", 2000, "all")
     assert stand_by(device.torch, settings, said.append)
@@ -124,7 +126,7 @@ def test_out_of_memory_leaves_a_snapshot_but_not_hundreds(
 ) -> None:  # fmt: skip
     """GIVEN failures in a row WHEN the program catches them THEN few are written."""
     now = [1000.0]
-    monkeypatch.setattr(memory_history.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     (observer,) = device.observers
     for _ in range(200):
         observer(0, 384 << 20, 1 << 30, 330 << 20)
@@ -159,8 +161,8 @@ def test_a_history_that_cannot_begin_is_a_line(
 def test_without_cuda_a_line_once_for_this_process_and_its_children(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(memory_history.__dict__, "_standing_by", memory_history.threading.Event())
-    monkeypatch.setitem(__import__("sys").modules, "torch", Device(cuda=None).torch)
+    monkeypatch.setitem(memory_history.__dict__, "_standing_by", threading.Event())
+    monkeypatch.setitem(sys.modules, "torch", Device(cuda=None).torch)
     monkeypatch.setenv("KVATLAS_MEMORY_HISTORY", str(tmp_path / "h"))
     for _ in range(3):
         register()
@@ -241,6 +243,22 @@ def test_what_the_environment_asks_for_is_checked(name: str, value: str, tmp_pat
     assert read_history_settings(plain) == HistorySettings(tmp_path, 100_000, "python")
     with pytest.raises(InputError, match=name):
         read_history_settings(plain | {name: value})
+
+
+def test_a_process_that_ends_says_so(history: MemoryHistory, tmp_path: Path) -> None:
+    assert len(living(tmp_path / "h")) == 1
+    history.stop()
+    assert living(tmp_path / "h") == []
+
+
+def test_a_file_that_somebody_removed_is_written_again(tmp_path: Path) -> None:
+    folder = HistoryFolder(tmp_path)
+    folder.sign_on(events=7)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    folder.show_alive()
+    (mine,) = tmp_path.iterdir()
+    assert json.loads(mine.read_bytes())["events"] == 7
 
 
 def test_a_process_says_what_it_records_with(history: MemoryHistory, tmp_path: Path) -> None:

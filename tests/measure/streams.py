@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from kvatlas.engine import DriveConfig, EngineConfig, Replay, SlidingWindowSpec
 from kvatlas.engine.recorded import recording_header
@@ -55,7 +56,8 @@ def record(
     )
     for chunk in chunks:
         arrived = chunk.rows["event"] == 0
-        chunk.rows["session"][arrived] = workload.session[chunk.rows["request"][arrived]]
+        whose: NDArray[np.int32] = chunk.rows["request"][arrived]
+        chunk.rows["session"][arrived] = workload.session[whose]
     return Stream(header, tuple(chunks), replay)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kvatlas.engine.nano import NanoReplay
 from kvatlas.engine.recorded import recording_header
@@ -172,7 +173,8 @@ def _from_events(figures: Figures, header: Header, workload: Workload, chunks: l
     kept = dict(figures.values)
     for chunk in chunks:
         arrived = chunk.rows["event"] == 0
-        chunk.rows["session"][arrived] = workload.session[chunk.rows["request"][arrived]]
+        whose: NDArray[np.int32] = chunk.rows["request"][arrived]
+        chunk.rows["session"][arrived] = workload.session[whose]
     analysers = (MissAttribution(header), Contention(header), Pollution(header))
     for chunk in resolved(iter(chunks), header):
         for analyser in analysers:

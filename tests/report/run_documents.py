@@ -130,7 +130,8 @@ def _series(rows: np.ndarray, header: Header, frames: BlockFrames) -> TimeSeries
         return np.bincount(at[chosen], given, _INTERVALS).astype(np.float64)
 
     steps = rows["event"] == schema.STEP
-    spans = np.where(steps, rows["count"] * rows["span_ms"], 0.0)
+    lasting: F64 = rows["count"] * rows["span_ms"]
+    spans = np.where(steps, lasting, 0.0)
     weight = total(steps, spans)
 
     def mean(column: np.ndarray) -> F64:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvatlas.report.numbers import count, percent, rate, seconds
+from kvatlas.report.numbers import blocks, count, percent, rate, requests, seconds
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,15 @@ from kvatlas.report.numbers import count, percent, rate, seconds
 )
 def test_count(value: float, text: str) -> None:
     assert count(value) == text
+
+
+def test_one_is_one() -> None:
+    assert (requests(1), requests(0), requests(12031)) == (
+        "1 request",
+        "0 requests",
+        "12,031 requests",
+    )
+    assert (blocks(1), blocks(20_000)) == ("1 block", "20,000 blocks")
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,7 @@ def test_charts_zoom_and_set_the_time(browser: Browser, file: Path) -> None:
     assert page.complaints() == []
 
 
+@pytest.mark.slow
 def test_more_blocks_than_pixels_are_mixed_and_said(browser: Browser, tmp_path: Path) -> None:
     """GIVEN 1.1 M blocks WHEN drawn THEN a dot mixes four, says so, and zoom shows each."""
     run = recorded(

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_operations_pass_uncompiled() -> None:
     """GIVEN no compiler WHEN moves and exchanges run THEN they pass."""
     files = ["test_storage_moves.py", "test_storage_exchange.py"]

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["BY_LEAF", "MODELLED", "NaiveTier"]
+import pytest
+
+__all__ = ["BY_LEAF", "MODELLED", "NaiveTier", "own_code"]
 
 BY_LEAF = ("lfu", "one-hit-first", "compute-aware")
 MODELLED = ("lru", "fifo", *BY_LEAF)
+
+
+def own_code(policies: Iterable[str]) -> list[Any]:
+    """Return them as parameters; a tier that evicts by a policy is machine code of its own."""
+    return [
+        name if name == "lru" else pytest.param(name, marks=pytest.mark.variants)
+        for name in policies
+    ]
 
 
 @dataclass

@@ -87,6 +87,7 @@ class NaiveDevice:
     [p if p == "lru" else pytest.param(p, marks=pytest.mark.rare) for p in MODELLED],
 )
 @pytest.mark.parametrize("write_back", ["evict", "free"])
+@pytest.mark.variants
 def test_one_request_at_a_time(policy: str, write_back: Any) -> None:
     """GIVEN prompts that share WHEN served alone THEN hits, moves and contents are the model's."""
     for seed in range(12):
@@ -133,6 +134,7 @@ def _tight(**changes: Any) -> EngineConfig:
     ],
     ids=str,
 )
+@pytest.mark.variants
 def test_what_comes_back_is_what_was_written(changes: dict[str, Any]) -> None:
     """GIVEN chunks and preemptions WHEN every move is carried out THEN contents are right.
 

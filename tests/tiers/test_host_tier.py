@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from naive_tier import BY_LEAF, MODELLED, NaiveTier
+from naive_tier import BY_LEAF, MODELLED, NaiveTier, own_code
 
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.tiers import TIER_POLICIES, HostTier
@@ -123,7 +123,7 @@ class Both:
             assert self.ours.keys() == sorted(loose, key=naive.order)
 
 
-@pytest.mark.parametrize("policy", MODELLED)
+@pytest.mark.parametrize("policy", own_code(MODELLED))
 @pytest.mark.parametrize("seed", range(4))
 def test_follows_its_definition(policy: str, seed: int) -> None:
     """GIVEN paths of a tree WHEN written, read, pinned, resized THEN both agree on everything."""
@@ -136,7 +136,7 @@ def test_follows_its_definition(policy: str, seed: int) -> None:
         both.compare()
 
 
-@pytest.mark.parametrize("policy", TIER_POLICIES)
+@pytest.mark.parametrize("policy", own_code(TIER_POLICIES))
 def test_keeps_its_promises(policy: str) -> None:
     """GIVEN any policy WHEN many contents come and go THEN books hold and pinned slots stay."""
     rng, tier = random.Random(7), HostTier(23, policy)
@@ -160,7 +160,7 @@ def test_keeps_its_promises(policy: str) -> None:
     assert stats.used == stats.inserts - stats.evictions <= 23
 
 
-@pytest.mark.parametrize("policy", BY_LEAF)
+@pytest.mark.parametrize("policy", own_code(BY_LEAF))
 def test_by_leaf_leaves_no_hole(policy: str) -> None:
     """GIVEN the deepest block first, as devices evict WHEN room is short THEN no path is cut."""
     rng, tier = random.Random(3), HostTier(20, policy)
@@ -230,7 +230,7 @@ def test_check_sees_damage() -> None:
         tier.check()
 
 
-@pytest.mark.parametrize("policy", ["lru", "lfu"])
+@pytest.mark.parametrize("policy", own_code(("lru", "lfu")))
 def test_a_resize_ends_when_pins_go(policy: str) -> None:
     """GIVEN pins that forbid a resize WHEN they go THEN so does what they kept."""
     tier = HostTier(4, policy)
@@ -246,7 +246,7 @@ def test_a_resize_ends_when_pins_go(policy: str) -> None:
     tier.check()
 
 
-@pytest.mark.parametrize("policy", ["lru", "lfu"])
+@pytest.mark.parametrize("policy", own_code(("lru", "lfu")))
 def test_forgets_only_what_nobody_pins(policy: str) -> None:
     tier = HostTier(5, policy)
     slots = tier.reserve([1, 2, 3]).slots

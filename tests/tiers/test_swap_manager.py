@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from naive_tier import own_code
 
 from kvatlas.errors import InputError, InvariantError
 from kvatlas.storage import LAYOUTS, KVCacheMemoryPool
@@ -58,7 +59,7 @@ def swap(device: KVCacheMemoryPool) -> Iterator[SwapManager]:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("disk_blocks", [0, 15])
-@pytest.mark.parametrize("policy", ["lru", "lfu"])
+@pytest.mark.parametrize("policy", own_code(("lru", "lfu")))
 def test_what_is_read_back_was_written(
     backend: str, layout: str, disk_blocks: int, policy: str
 ) -> None:
@@ -184,7 +185,7 @@ class _Broken:
         self._whole.read(slots, block_ids)
 
 
-@pytest.mark.parametrize("policy", ["lru", "lfu"])
+@pytest.mark.parametrize("policy", own_code(("lru", "lfu")))
 def test_what_could_not_be_written_is_not_found(device: KVCacheMemoryPool, policy: str) -> None:
     """GIVEN a write that fails WHEN asked later THEN nobody finds bytes that never arrived."""
     swap = SwapManager(device, host_bytes=8 * device.bytes_per_block, policy=policy)

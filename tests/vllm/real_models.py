@@ -29,7 +29,11 @@ from vllm.distributed.parallel_state import get_tp_group, model_parallel_is_init
 from vllm.engine.arg_utils import EngineArgs
 from vllm.model_executor.model_loader.utils import initialize_model
 from vllm.platforms import current_platform
+from vllm.platforms.interface import Platform
 from vllm.utils.torch_utils import set_default_torch_dtype
+from vllm.v1.attention.backend import MultipleOf
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+from vllm.v1.attention.backends.mla.cpu_mla import CPUMLABackend
 from vllm.v1.core import kv_cache_utils as utils
 from vllm.v1.worker.gpu.attn_utils import get_kv_cache_spec
 
@@ -100,8 +104,13 @@ def real_model(
     tp: int = 1,
     caching: bool = True,
     max_model_len: int = 4096,
+    gpu_kernels: bool = False,
 ) -> RealModel:
-    """Return vLLM's layers and groups for a text model's config fields."""
+    """Return vLLM's layers and groups for a text model's config fields.
+
+    With `gpu_kernels` blocks are aligned as on a GPU: by vLLM's common code instead of its CPU
+    platform's, for attention kernels of any multiple of 16 tokens.
+    """
     config = {**_SMALL, **fields, **_dense(fields)}
     config["architectures"] = [_ARCHITECTURES[config["model_type"]]]
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,8 +138,7 @@ def real_model(
         try:
             with set_default_torch_dtype(vllm_config.model_config.dtype), torch.device("meta"):
                 initialize_model(vllm_config=vllm_config)
-            current_platform.update_block_size_for_backend(vllm_config)
-            specs = get_kv_cache_spec(vllm_config)
+            specs = _gpu_specs(vllm_config, block_size) if gpu_kernels else _specs(vllm_config)
         finally:
             group.world_size = 1
     vllm_config.cache_config.kv_cache_layout = LAYOUT.name
@@ -140,6 +148,25 @@ def real_model(
         tuple((len(group.layer_names), *vllm_words(group.kv_cache_spec)) for group in groups),
         utils._get_kv_cache_bytes_per_block(groups, LAYOUT),
     )
+
+
+def _specs(vllm_config: Any) -> Any:
+    current_platform.update_block_size_for_backend(vllm_config)
+    return get_kv_cache_spec(vllm_config)
+
+
+def _gpu_specs(vllm_config: Any, block_size: int) -> Any:
+    """Return the specs with blocks as common code aligns them, which the CPU platform overrides."""
+    vllm_config.cache_config.block_size = block_size  # the CPU's MLA insists on 16
+    update = Platform.update_block_size_for_backend.__func__
+    sizes = staticmethod(lambda kv_cache_spec=None: [MultipleOf(16)])
+    with (
+        patch.object(CPUAttentionBackend, "get_supported_kernel_block_sizes", sizes),
+        patch.object(CPUMLABackend, "get_supported_kernel_block_sizes", sizes),
+        patch.object(CPUMLABackend, "supports_block_size", classmethod(lambda *_: True)),
+    ):
+        update(type(current_platform), vllm_config)
+        return get_kv_cache_spec(vllm_config)
 
 
 def _dense(fields: Mapping[str, Any]) -> dict[str, Any]:

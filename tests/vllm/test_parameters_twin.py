@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("transformers", reason="transformers is not installed here")
 pytest.importorskip("torch", reason="torch is not installed here")
 
+from kvatlas.budget.beside import vision_parameters
 from kvatlas.budget.parameters import weights_of
 from kvatlas.budget.structure import STRUCTURES
 from kvatlas.model.catalogue import CATALOGUE
@@ -66,6 +67,53 @@ def test_random_model_has_the_parameters_of_the_real_one(family: str, draw: int)
     if FAMILIES[family].fixed_head_size:  # vLLM takes no head_dim there, transformers does
         fields.pop("head_dim", None)
     assert _ours(fields) == _theirs(fields), fields
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "config", "model"),
+    [
+        ("siglip_vision_model", "siglip", "SiglipVisionConfig", "SiglipVisionModel"),
+        ("clip_vision_model", "clip", "CLIPVisionConfig", "CLIPVisionModel"),
+        ("llama4_vision_model", "llama4", "Llama4VisionConfig", "Llama4VisionModel"),
+        ("pixtral", "pixtral", "PixtralVisionConfig", "PixtralVisionModel"),
+        ("qwen2_5_vl", "qwen2_5_vl", "Qwen2_5_VLVisionConfig",
+         "Qwen2_5_VisionTransformerPretrainedModel"),
+        ("qwen3_vl", "qwen3_vl", "Qwen3VLVisionConfig", "Qwen3VLVisionModel"),
+    ],
+)  # fmt: skip
+def test_a_vision_tower_has_the_parameters_of_the_real_one(
+    kind: str, module: str, config: str, model: str
+) -> None:
+    rng = Random(kind)
+    place = f"transformers.models.{module}"
+    for _ in range(4):
+        hidden = rng.choice((128, 192))
+        inner = rng.choice((256, 400)) if module != "llama4" else 4 * hidden
+        fields: dict[str, Any] = {
+            "hidden_size": hidden,
+            "intermediate_size": inner,
+            "patch_size": rng.choice((14, 16)),
+        }
+        if module.startswith("qwen"):
+            fields |= {"depth": rng.choice((2, 5)), "num_heads": 4, "out_hidden_size": 320}
+            fields["spatial_merge_size"] = rng.choice((1, 2))
+            if module == "qwen3_vl":
+                fields["deepstack_visual_indexes"] = [0, 1][: rng.choice((0, 1, 2))]
+                fields["num_position_embeddings"] = rng.choice((64, 256))
+        else:
+            fields |= {"num_hidden_layers": rng.choice((2, 5)), "num_attention_heads": 4,
+                       "image_size": rng.choice((112, 224))}  # fmt: skip
+        if module == "siglip":
+            fields["vision_use_head"] = False
+        if module == "llama4":
+            fields |= {"projector_input_dim": 96, "projector_output_dim": 96}
+            fields["vision_output_dim"] = 96
+        settings = getattr(import_module(f"{place}.configuration_{module}"), config)(**fields)
+        with import_module("torch").device("meta"):
+            made = getattr(import_module(f"{place}.modeling_{module}"), model)(settings)
+        whole = {"model_type": "llama", "vision_config": {**fields, "model_type": kind}}
+        real = sum(parameter.numel() for parameter in made.parameters())
+        assert vision_parameters(as_config(whole)) == real, fields
 
 
 def test_every_family_has_a_structure() -> None:

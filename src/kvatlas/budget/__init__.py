@@ -2,7 +2,7 @@
 
 `budget` answers a `BudgetRequest`, `verdict` says whether it fits, `vllm_flags` which flags to
 give; `read_startup_log` and `measured` read what a real server found, `compare` puts both side by
-side.
+side; `read_load` replays a memory snapshot for the buffer against fragmentation.
 """
 
 from kvatlas.budget.devices import DEVICES, Device, find_device
@@ -13,6 +13,7 @@ from kvatlas.budget.measured import Measured, Row, compare, log_notes, measured,
 from kvatlas.budget.parameters import weights_of
 from kvatlas.budget.plan import Budget, StageBudget, budget
 from kvatlas.budget.quantization import QUANTIZATIONS, WEIGHT_DTYPES, Quantization
+from kvatlas.budget.recorded_load import RecordedLoad, read_load
 from kvatlas.budget.request import BudgetRequest
 from kvatlas.budget.startup_log import StartupLog, read_startup_log
 from kvatlas.budget.verdict import LengthFit, Verdict, length_fits, verdict
@@ -35,6 +36,7 @@ __all__ = [
     "Parallel",
     "Pool",
     "Quantization",
+    "RecordedLoad",
     "Row",
     "StageBudget",
     "StartupLog",
@@ -49,6 +51,7 @@ __all__ = [
     "length_fits",
     "log_notes",
     "measured",
+    "read_load",
     "read_startup_log",
     "replay_line",
     "verdict",

@@ -90,6 +90,13 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
                 f"{_VLLM}/issues/14452",
             ),
             _known(
+                "rtx-pro-6000",
+                "NVIDIA RTX PRO 6000 Blackwell",
+                _gib(95.01),
+                96,
+                "torch device properties, 95.01 GiB",
+            ),
+            _known(
                 "v100-32gb",
                 "NVIDIA V100 32 GB",
                 _gib(31.74),

@@ -5,13 +5,21 @@ Owns: which flags, their values, and why. Leaves to others: the figures (`plan`)
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvatlas.budget.plan import Budget
+from kvatlas.budget.plan import BLOCK_TOKENS, MLA_BLOCK_TOKENS, Budget
+from kvatlas.engine.specs import KVCacheSpec, MambaSpec
+from kvatlas.errors import InputError
+from kvatlas.model import pool_from_memory
 from kvatlas.units import format_bytes
 
 __all__ = ["Flag", "command_line", "replay_line", "vllm_flags"]
+
+_PLENTY = "1024TiB"
+_DECIDING = ("block_size", "sliding_window", "attention_chunk_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,29 +49,69 @@ def command_line(found: Budget) -> str:
     for flag in vllm_flags(found):
         if not flag.alternative:
             words += [flag.name, flag.value] if flag.value else [flag.name]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def replay_line(found: Budget) -> str:
-    """Return the command that replays a trace in such a pool; empty where none says it.
+    """Return the command that replays a trace in the pool of `vllm_flags`; empty where none can.
 
-    `kvatlas replay` makes several groups for one rank only.
+    `kvatlas replay` plans for one rank with a 16-bit cache: several groups are handed over as the
+    memory in which that has the same groups and as many blocks, and only if it comes out the same.
     """
-    blocks = found.pool.num_blocks
+    blocks = _blocks(found)
     if blocks < 2:
         return ""
-    limits = (
-        f"--max-num-seqs {_max_num_seqs(found).value} "
-        f"--max-num-batched-tokens {found.max_num_batched_tokens} "
-        f"--max-model-len {found.max_model_len}"
-    )
-    if len(found.groups) == 1 and found.groups[0].window_tokens == 0:
-        return f"kvatlas replay TRACE --blocks {blocks} --block-size {found.block_size} {limits}"
     request = found.request
-    if request.parallel.tp > 1 or request.parallel.pp > 1 or request.kv_dtype != "auto":
-        return ""
-    memory = blocks * found.tightest.block_bytes
-    return f"kvatlas replay TRACE --kv-memory {memory} --model {request.model} {limits}"
+    words = ["--blocks", str(blocks), "--block-size", str(found.block_size)]
+    plain = len(found.groups) == 1 and not found.groups[0].window_tokens and found.token_bytes
+    if not plain:
+        memory = _memory_for(found, blocks)
+        if memory is None:
+            return ""
+        words = ["--kv-memory", str(memory), "--model", os.fspath(request.model)]
+        words += ["--block-size", str(_asked_block(found))]
+    if not request.enable_prefix_caching:
+        words.append("--no-prefix-caching")
+    words += ["--max-num-seqs", _max_num_seqs(found).value]
+    words += ["--max-num-batched-tokens", str(found.max_num_batched_tokens)]
+    words += ["--max-model-len", _max_model_len(found).value]
+    return f"kvatlas replay TRACE {shlex.join(words)}"
+
+
+def _blocks(found: Budget) -> int:
+    """Return the blocks of a server with `vllm_flags`: without those that a buffer keeps free."""
+    given = found.tightest.waterfall.kv_basis == "given"
+    return found.pool.num_blocks if given else min(found.pool.num_blocks, found.blocks_after_buffer)
+
+
+def _memory_for(found: Budget, blocks: int) -> int | None:
+    """Return the memory in which one rank has these groups and so many blocks; None for none."""
+    request = found.request
+    try:
+        plan = pool_from_memory(
+            _PLENTY,
+            os.fspath(request.model),
+            _asked_block(found),
+            enable_prefix_caching=request.enable_prefix_caching,
+            max_model_len=int(_max_model_len(found).value),
+        )
+    except InputError:
+        return None
+    if [_shape(spec) for spec in plan.groups] != [_shape(spec) for spec in found.pool.groups]:
+        return None
+    return blocks * plan.bytes_per_block
+
+
+def _asked_block(found: Budget) -> int:
+    mla = "mla" in found.facts.kinds
+    return found.request.block_size or (MLA_BLOCK_TOKENS if mla else BLOCK_TOKENS)
+
+
+def _shape(spec: KVCacheSpec) -> tuple[object, ...]:
+    """Return what of a group decides its blocks: all but bytes, and the length of one state."""
+    if isinstance(spec, MambaSpec) and spec.mamba_cache_mode == "none":
+        return (MambaSpec,)
+    return (type(spec), *(getattr(spec, name, None) for name in _DECIDING))
 
 
 def _flags(found: Budget) -> Iterator[Flag]:
@@ -81,14 +129,15 @@ def _flags(found: Budget) -> Iterator[Flag]:
         yield Flag(name="--kv-cache-dtype", value=request.kv_dtype, why="as asked")
     if request.enforce_eager:
         yield Flag(name="--enforce-eager", value="", why="as asked")
-    buffer = request.buffers.recommended_bytes
-    kv = max(0, waterfall.kv_bytes - (0 if waterfall.kv_basis == "given" else buffer))
+    given = waterfall.kv_basis == "given"
+    buffer = 0 if given else request.buffers.recommended_bytes
+    kv = max(0, waterfall.kv_bytes - buffer)
     exact = Flag(
         name="--kv-cache-memory-bytes",
         value=str(kv),
         why=f"{format_bytes(kv)}, whatever profiling finds: no guard against running out"
         + (f"; {format_bytes(buffer)} stay free against fragmentation" if buffer else ""),
-        alternative=waterfall.kv_basis != "given" and not buffer,
+        alternative=not given and not buffer,
     )
     if exact.alternative:
         yield Flag(
@@ -120,7 +169,9 @@ def _max_num_seqs(found: Budget) -> Flag:
     if found.request.max_num_seqs:
         why = "as asked"
     elif found.request.concurrency:
-        value, why = found.request.concurrency, "the wanted concurrency"
+        why = "the wanted concurrency"
+        if value < found.request.concurrency:
+            why = "the wanted concurrency, up to the tokens of a step"
     if 0 < room < value:
         why += f"; {room:,} of {tokens:,} tokens have room, more wait or preempt"
     return Flag(name="--max-num-seqs", value=str(value), why=why)

@@ -145,15 +145,25 @@ def _experts(
     width = hidden if width is None else width
     upward = 2 * size if structure.gated_mlp else size
     yield Weight(part="router", layer=layer, outputs=experts, inputs=hidden)
-    for outputs, inputs in ((upward, width), (width, size)):
-        yield Weight(
-            part="experts",
-            layer=layer,
-            outputs=outputs,
-            inputs=inputs,
-            copies=experts,
-            split="experts",
-        )
+    yield Weight(
+        part="experts",
+        layer=layer,
+        outputs=upward,
+        inputs=width,
+        copies=experts,
+        split="experts",
+        inner="outputs",
+        halves=upward // size,
+    )
+    yield Weight(
+        part="experts",
+        layer=layer,
+        outputs=width,
+        inputs=size,
+        copies=experts,
+        split="experts",
+        inner="inputs",
+    )
     if structure.expert_bias:
         yield Weight(part="router", layer=layer, outputs=experts, linear=False)
         yield Weight(

@@ -18,7 +18,12 @@ from kvatlas.budget.estimates import (
 from kvatlas.budget.fit import GroupFacts, Pool, group_facts, stage_block_bytes
 from kvatlas.budget.notes import model_notes, start_notes
 from kvatlas.budget.parameters import num_layers, weights_of
-from kvatlas.budget.quantization import WEIGHT_DTYPES, Quantization, quantization_of
+from kvatlas.budget.quantization import (
+    WEIGHT_DTYPES,
+    Quantization,
+    on_device,
+    quantization_of,
+)
 from kvatlas.budget.ranks import Stage, stages_of
 from kvatlas.budget.request import BudgetRequest
 from kvatlas.budget.terms import budget_terms
@@ -31,7 +36,9 @@ from kvatlas.model.layout import facts_from_config
 
 __all__ = ["Budget", "StageBudget", "budget"]
 
-_MLA_BLOCK_TOKENS = 64
+BLOCK_TOKENS = 16
+MLA_BLOCK_TOKENS = 64
+"""Tokens per block where nobody asks: vLLM's own, and what its MLA kernels want."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +125,14 @@ def budget(request: BudgetRequest) -> Budget:
     name, config = load_config(request.model)
     facts = facts_from_config(config, name, config.file or "")
     weights = weights_of(config, facts)
-    quantization = quantization_of(config, request.quantization)
+    quantization = on_device(quantization_of(config, request.quantization), request.device)
     layers = num_layers(config)
     stages = stages_of(
         weights, layers, request.parallel, quantization, WEIGHT_DTYPES[request.dtype]
     )
     tokens, sequences = _batch(request)
     longest = _max_model_len(request, facts)
-    asked_block = request.block_size or (_MLA_BLOCK_TOKENS if "mla" in facts.kinds else 16)
+    asked_block = request.block_size or (MLA_BLOCK_TOKENS if "mla" in facts.kinds else BLOCK_TOKENS)
     tp = request.parallel.tp
     groups = group_layers(
         kv_layers(
@@ -208,7 +215,8 @@ def _stage(
 def _batch(request: BudgetRequest) -> tuple[int, int]:
     tokens, sequences = default_batch(request.device)
     tokens = request.max_num_batched_tokens or tokens
-    sequences = request.max_num_seqs or min(sequences, tokens)
+    # A server for so many requests is started for so many, if a step has as many tokens.
+    sequences = request.max_num_seqs or min(request.concurrency or sequences, tokens)
     if sequences > tokens:
         raise InputError(
             "a step has fewer tokens than requests",

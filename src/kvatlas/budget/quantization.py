@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kvatlas.budget.devices import Device
+from kvatlas.budget.mxfp4 import ExpertKernel, kernel_of
 from kvatlas.budget.weights import Parallel, Part, Weight
 from kvatlas.errors import InputError
 from kvatlas.model.config_json import Config
 
-__all__ = ["QUANTIZATIONS", "WEIGHT_DTYPES", "Quantization", "quantization_of"]
+__all__ = ["QUANTIZATIONS", "WEIGHT_DTYPES", "Quantization", "on_device", "quantization_of"]
 
 WEIGHT_DTYPES: Mapping[str, int] = {"auto": 2, "bfloat16": 2, "float16": 2, "half": 2, "float32": 4}
 """Bytes per element of each `--dtype`; `auto` is 16 bits, whatever the checkpoint holds."""
@@ -39,6 +41,7 @@ class Quantization:
         row_group: rows that share a scale too: 128 by 128 blocks.
         index_bits: per input column of each matrix (`desc_act`).
         parts: what is stored so; the rest has the model's dtype.
+        kernel: what pads the matrices of MXFP4 experts; None where nothing does, or not known.
         note: what a reader must know; empty for nothing.
     """
 
@@ -50,6 +53,7 @@ class Quantization:
     row_group: int = 1
     index_bits: int = 0
     parts: frozenset[Part] = _LINEAR_PARTS
+    kernel: ExpertKernel | None = None
     note: str = ""
 
     def stores(self, weight: Weight) -> bool:
@@ -61,6 +65,8 @@ class Quantization:
         elements, matrices = weight.share(parallel)
         if not self.stores(weight):
             return elements * dtype_bytes
+        if self.kernel is not None and weight.inner:
+            return self.kernel.weight_bytes(weight, parallel)
         stored = -(-elements * self.bits // 8)
         if self.group:
             overhead = self.scale_bits + self.zero_bits
@@ -106,6 +112,11 @@ def quantization_of(config: Config, asked: str = "auto") -> Quantization:
     if not isinstance(fields, dict):
         return QUANTIZATIONS["none"]
     return _without_kept(_format(config, fields), fields)
+
+
+def on_device(found: Quantization, device: Device) -> Quantization:
+    """Return it with the kernel that vLLM picks for MXFP4 experts on `device`."""
+    return replace(found, kernel=kernel_of(device)) if found.name == "mxfp4" else found
 
 
 def _format(config: Config, fields: Mapping[str, Any]) -> Quantization:

@@ -79,7 +79,7 @@ def budget_terms(
             "graph"
         )
         terms.append(_or_given(request, "CUDA graphs", "graph_bytes", graphs, how))
-    how = "workspaces and library handles: public logs say 0.07 to 0.6 GiB"
+    how = "workspaces and library handles: public logs say 0.07 to 1.4 GiB"
     outside = outside_bytes(request.parallel)
     terms.append(_or_given(request, "outside PyTorch", "outside_bytes", outside, how))
     return terms

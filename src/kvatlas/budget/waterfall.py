@@ -19,8 +19,8 @@ from kvatlas.errors import InputError, InvariantError
 __all__ = ["Basis", "Buffers", "Term", "Waterfall", "requested_bytes"]
 
 Basis = Literal["exact", "estimated", "measured", "given"]
-"""`exact` is computed from shapes and settings, `measured` read from a log, `given` on the command
-line, `estimated` from a formula that `how` states."""
+"""`exact` is computed from shapes and settings, `measured` read from a log or a snapshot, `given`
+on the command line, `estimated` from a formula that `how` states."""
 
 LEAST_BUFFER_BYTES = 150 << 20
 
@@ -104,15 +104,23 @@ class Buffers:
 
     Attributes:
         published_bytes: as PR #37428 defines it; None without a measured figure.
-        published_how: its formula with the numbers.
-        own_bytes: from a replayed load's stuck bytes or survival capacity; None without one.
-        own_how: where it is from.
+        published_how: its formula with the numbers; published_basis: of the measured figure.
+        own_bytes: from a replayed load's survival capacity, or its stuck bytes; None without one.
+        own_how: where it is from; own_basis: `measured` where a snapshot was replayed for it.
+        stuck_bytes: the most that the load left stuck at once; None where not known.
+        survival_bytes, allocated_bytes: the smallest capacity on which it ran, and its peak of
+            allocated bytes; None where not known.
     """
 
     published_bytes: int | None = None
     published_how: str = ""
+    published_basis: Basis = "given"
     own_bytes: int | None = None
     own_how: str = ""
+    own_basis: Basis = "given"
+    stuck_bytes: int | None = None
+    survival_bytes: int | None = None
+    allocated_bytes: int | None = None
 
     @property
     def recommended_bytes(self) -> int:
@@ -167,4 +175,7 @@ class Buffers:
             published_how=how or "",
             own_bytes=own,
             own_how=own_how if own is not None else "",
+            stuck_bytes=stuck_bytes,
+            survival_bytes=survival_bytes,
+            allocated_bytes=allocated_bytes,
         )

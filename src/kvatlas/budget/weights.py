@@ -81,6 +81,8 @@ class Weight:
         heads: key-value heads, of `kv heads`.
         linear: a matrix that quantization may store in fewer bits.
         absorbed: MLA's expansion of the latent vector, of which vLLM keeps an unpacked copy.
+        inner: which side of an expert's matrix is its own width; halves: how many of that width
+            the side holds, two for a gate beside the upward projection.
     """
 
     part: Part
@@ -92,6 +94,8 @@ class Weight:
     heads: int = 0
     linear: bool = True
     absorbed: bool = False
+    inner: Literal["", "outputs", "inputs"] = ""
+    halves: int = 1
 
     @property
     def parameters(self) -> int:

@@ -16,6 +16,7 @@ from kvatlas.cli import (
     device,
     diff,
     map,
+    oom,
     policies,
     record,
     replay,
@@ -50,6 +51,7 @@ for _name, _verb, _short_help in (
     ("curve", curve.curve, "Say how much KV memory a trace needs."),
     ("policies", policies.policies, "Compare eviction policies on a trace."),
     ("budget", budget.budget, "Say where a server's memory goes, before it starts."),
+    ("oom", oom.oom, "Explain an out-of-memory error, from a log or a snapshot."),
 ):
     app.command(_name, cls=GroupedCommand, short_help=_short_help)(_verb)
 app.add_typer(bench.app, name="bench")

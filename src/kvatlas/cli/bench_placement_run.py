@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from kvatlas.cli.bench_placement import PlacementFlags
+from kvatlas.cli.bench_placement_flags import PlacementFlags
 from kvatlas.cli.capacity_input import (
     check_counts,
     check_outputs,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from kvatlas.cli.bench_verdicts import VerdictsFlags
+from kvatlas.cli.bench_verdicts_flags import VerdictsFlags
 from kvatlas.cli.capacity_input import engine_of, require_somebody
 from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.flag_names import naming_flags

@@ -9,7 +9,7 @@ from typing import Final
 
 from kvatlas.errors import InputError
 
-__all__ = ["AUTO", "parsed_block_size"]
+__all__ = ["AUTO", "parsed_block_size", "parsed_tokens"]
 
 AUTO: Final = -1
 """A block size that is still to be chosen; no number that is typed becomes it."""
@@ -28,3 +28,19 @@ def parsed_block_size(text: str) -> int:
     if tokens < 1:
         raise InputError("must be at least 1", field="--block-size", value=tokens)
     return tokens
+
+
+def parsed_tokens(text: str) -> int:
+    """Return tokens, for verbs that do not choose. Raises: InputError for words, auto too."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    if text == "auto":
+        raise InputError(
+            "only kvatlas replay chooses it; here everything is counted in blocks of one size",
+            field="--block-size",
+            value=text,
+            remedy="give a whole number of tokens",
+        )
+    raise InputError("must be a whole number of tokens", field="--block-size", value=text)

@@ -47,11 +47,14 @@ class BudgetFlags:
     activation_memory: str | None
     cuda_graph_memory: str | None
     non_torch_memory: str | None
+    snapshot: str | None
+    snapshot_device: int | None
     measured_fragmentation: str | None
     fragmentation_factor: float
     stuck_bytes: str | None
     survival_capacity: str | None
     allocated_peak: str | None
+    html: str | None
     json: str | None
 
 
@@ -259,6 +262,25 @@ def budget(
         str | None,
         option("--non-torch-memory", help="Outside PyTorch.", panel=_MEASURED, metavar="SIZE"),
     ] = None,
+    snapshot: Annotated[
+        str | None,
+        option(
+            "--snapshot",
+            help="A memory snapshot of a load, which is replayed for both buffers against "
+            "fragmentation.",
+            panel=_MEASURED,
+            metavar="PATH",
+        ),
+    ] = None,
+    snapshot_device: Annotated[
+        int | None,
+        option(
+            "--snapshot-device",
+            help="Which of the snapshot's devices, where several have a trace.",
+            panel=_MEASURED,
+            metavar="N",
+        ),
+    ] = None,
     measured_fragmentation: Annotated[
         str | None,
         option(
@@ -305,6 +327,10 @@ def budget(
             panel=_MEASURED,
             metavar="SIZE",
         ),
+    ] = None,
+    html: Annotated[
+        str | None,
+        option("--html", help="Write the report as one HTML page.", panel=OUTPUT, metavar="PATH"),
     ] = None,
     json: Annotated[
         str | None,

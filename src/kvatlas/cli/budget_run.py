@@ -1,28 +1,30 @@
 """`kvatlas budget`: what it does, from flags to reports.
 
-Owns: sizes and lists in flags, errors that name the flag, which view is written where. Leaves to
-others: the budget (`kvatlas.budget`), views (`kvatlas.report`).
+Owns: errors that name the flag, which view is written where. Leaves to others: what flags mean
+(`budget_input`), the budget (`kvatlas.budget`), views (`kvatlas.report`).
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from kvatlas.cli.budget import BudgetFlags
-from kvatlas.cli.capacity_lists import list_parts
+from kvatlas.cli.budget_input import load_of, request_of
 from kvatlas.cli.files import STDOUT, require_writable, write_output
+from kvatlas.cli.report_run import INTERRUPTED
 from kvatlas.errors import InputError
-from kvatlas.units import parse_bytes
 
 if TYPE_CHECKING:
-    from kvatlas.budget import Budget, BudgetRequest, StartupLog
+    from kvatlas.budget import Budget, StartupLog
     from kvatlas.report.budget_document import BudgetDocument, LogSide
 
 __all__ = ["run_budget"]
 
+_FILES = ("json", "html", "log", "snapshot")
 _FLAG_OF_FIELD = {
     "tp": "--tensor-parallel-size",
     "pp": "--pipeline-parallel-size",
@@ -50,14 +52,21 @@ _FIELDS = frozenset(
 
 
 def run_budget(flags: BudgetFlags) -> int:
-    """Plan, write and print, return the exit code: 0 when it fits, 1 when it does not.
+    """Plan, write and print, return the exit code: 0: it fits, 1: it does not, 130: Ctrl-C.
 
     Raises: InputError.
     """
-    if flags.json is not None:
-        require_writable(flags.json, "--json", flags.log)
+    _check_files(flags)
     with _naming_flags():
-        document = _document(flags)
+        try:
+            document = _document(flags)
+        except KeyboardInterrupt:
+            print("kvatlas: interrupted before there was anything to report", file=sys.stderr)  # noqa: T201
+            return INTERRUPTED
+    if flags.html is not None:
+        from kvatlas.report.budget_html import budget_html
+
+        write_output(flags.html, budget_html(document), "--html")
     if flags.json is not None:
         from kvatlas.report.replay_json import json_bytes
 
@@ -67,7 +76,19 @@ def run_budget(flags: BudgetFlags) -> int:
         from kvatlas.report.console import make_console
 
         print_budget(make_console(), document)
+    if document.load is not None and document.load.survival_bytes is None:
+        return INTERRUPTED
     return 0 if document.verdict.fits else 1
+
+
+def _check_files(flags: BudgetFlags) -> None:
+    """Refuse outputs that cannot be, before anything is read. Raises: InputError."""
+    if flags.html == STDOUT:
+        raise InputError("a page is written to a file", field="--html", remedy="name one")
+    for path, flag in ((flags.json, "--json"), (flags.html, "--html")):
+        for source in (flags.log, flags.snapshot):
+            if path is not None:
+                require_writable(path, flag, source)
 
 
 def _document(flags: BudgetFlags) -> BudgetDocument:
@@ -85,7 +106,8 @@ def _document(flags: BudgetFlags) -> BudgetDocument:
     from kvatlas.cli.version import version
     from kvatlas.report.budget_document import BudgetDocument
 
-    request = _request(flags)
+    load = load_of(flags)
+    request = request_of(flags, load)
     log = None if flags.log is None else read_startup_log(flags.log)
     if flags.use_log:
         if log is None:
@@ -94,9 +116,7 @@ def _document(flags: BudgetFlags) -> BudgetDocument:
     found = budget(request)
     return BudgetDocument(
         version=version(),
-        config={
-            name: value for name, value in asdict(flags).items() if name not in ("json", "log")
-        },
+        config={name: value for name, value in asdict(flags).items() if name not in _FILES},
         found=found,
         verdict=verdict(found),
         fits=length_fits(found),
@@ -104,6 +124,7 @@ def _document(flags: BudgetFlags) -> BudgetDocument:
         command=command_line(found),
         replay=replay_line(found),
         log=None if log is None else _log_side(found, log),
+        load=load,
     )
 
 
@@ -119,63 +140,6 @@ def _log_side(found: Budget, log: StartupLog) -> LogSide:
         rows=compare(found, real),
         notes=tuple(log_notes(found, log, real)),
     )
-
-
-def _request(flags: BudgetFlags) -> BudgetRequest:
-    from kvatlas.budget import BudgetRequest, Buffers, Parallel, find_device
-
-    return BudgetRequest(
-        model=flags.model,
-        device=find_device(flags.device),
-        parallel=Parallel(
-            tp=flags.tensor_parallel_size,
-            pp=flags.pipeline_parallel_size,
-            dp=flags.data_parallel_size,
-            experts=flags.enable_expert_parallel,
-        ),
-        dtype=flags.dtype,
-        quantization=flags.quantization,
-        kv_dtype=flags.kv_cache_dtype,
-        block_size=flags.block_size,
-        gpu_memory_utilization=flags.gpu_memory_utilization,
-        kv_cache_memory_bytes=_size(flags.kv_cache_memory_bytes, "--kv-cache-memory-bytes"),
-        max_num_seqs=flags.max_num_seqs,
-        max_num_batched_tokens=flags.max_num_batched_tokens,
-        max_model_len=flags.max_model_len,
-        runner=flags.model_runner,
-        enforce_eager=flags.enforce_eager,
-        enable_prefix_caching=flags.prefix_caching,
-        lengths=_lengths(flags.lengths),
-        concurrency=flags.concurrency,
-        activation_bytes=_size(flags.activation_memory, "--activation-memory"),
-        graph_bytes=_size(flags.cuda_graph_memory, "--cuda-graph-memory"),
-        outside_bytes=_size(flags.non_torch_memory, "--non-torch-memory"),
-        buffers=Buffers.of(
-            measured_bytes=_size(flags.measured_fragmentation, "--measured-fragmentation"),
-            factor=flags.fragmentation_factor,
-            stuck_bytes=_size(flags.stuck_bytes, "--stuck-bytes"),
-            survival_bytes=_size(flags.survival_capacity, "--survival-capacity"),
-            allocated_bytes=_size(flags.allocated_peak, "--allocated-peak"),
-        ),
-    )
-
-
-def _size(text: str | None, flag: str) -> int | None:
-    return None if text is None else parse_bytes(text, field=flag)
-
-
-def _lengths(text: str | None) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    lengths = []
-    for part in list_parts(text, "--lengths"):
-        digits = part.replace("_", "")
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 11):
-            raise InputError(
-                "not a number of tokens", field="--lengths", value=part, remedy="write 8192,32768"
-            )
-        lengths.append(int(digits))
-    return tuple(dict.fromkeys(lengths))
 
 
 @contextmanager

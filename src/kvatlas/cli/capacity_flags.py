@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from kvatlas.cli.block_size_words import parsed_tokens
 from kvatlas.cli.reading_flags import ReadingFlags
 from kvatlas.cli.shared_flags import OUTPUT, Json, option
 from kvatlas.cli.taking import setting_flag
@@ -40,7 +41,13 @@ Trace = Annotated[
 ]
 BlockSize = Annotated[
     int,
-    option("--block-size", help="Tokens per block.", panel=CAPACITIES, metavar="TOKENS"),
+    option(
+        "--block-size",
+        help="Tokens per block.",
+        panel=CAPACITIES,
+        metavar="TOKENS",
+        parser=parsed_tokens,
+    ),
 ]
 Capacities = Annotated[
     str | None,

@@ -19,7 +19,7 @@ from kvatlas.cli.policies import PoliciesFlags
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
-    from kvatlas.cli.bench_verdicts import VerdictsFlags
+    from kvatlas.cli.bench_verdicts_flags import VerdictsFlags
     from kvatlas.engine import DriveConfig, EngineConfig
     from kvatlas.workload import Workload
 

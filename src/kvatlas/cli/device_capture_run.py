@@ -11,7 +11,9 @@ from pathlib import Path
 
 from kvatlas.cli.device_capture import DeviceCaptureFlags
 from kvatlas.cli.files import STDOUT, require_writable, write_output
+from kvatlas.cli.progress import ProgressLine
 from kvatlas.cli.record_run import become
+from kvatlas.cli.report_run import INTERRUPTED
 from kvatlas.errors import InputError
 from kvatlas.live.history_folder import Answer, ask, living
 from kvatlas.live.plugin import read_history_settings
@@ -26,7 +28,7 @@ _FLAG_OF_VARIABLE = {
 
 
 def run_device_capture(flags: DeviceCaptureFlags) -> int:
-    """Start or ask; return 0 when every process answered, 1 when one did not.
+    """Start or ask; return 0 when every process answered, 1 when one did not, 130 on Ctrl-C.
 
     Raises: InputError, also when nobody records into the folder.
     """
@@ -47,7 +49,11 @@ def run_device_capture(flags: DeviceCaptureFlags) -> int:
                 remedy=f"start the server with: kvatlas device capture {flags.folder} -- vllm "
                 "serve MODEL; it needs a CUDA device",
             )  # fmt: skip
-        answers = ask(folder, flags.wait)
+        with ProgressLine("Waiting for", waited_for, "processes") as line:
+            answers = ask(folder, flags.wait, on_wait=line.update)
+    except KeyboardInterrupt:
+        print("kvatlas: interrupted", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
     except OSError as error:
         raise InputError(
             f"cannot ask: {error.strerror or error}", file=flags.folder, field="DIR"

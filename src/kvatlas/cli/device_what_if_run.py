@@ -47,7 +47,7 @@ def run_device_what_if(flags: DeviceWhatIfFlags) -> int:
 
 def _document(flags: DeviceWhatIfFlags) -> DeviceWhatIfDocument:
     from kvatlas.cli.version import version
-    from kvatlas.device.trials import Trial, asked_settings, trials
+    from kvatlas.device.trials import Trial, asked_settings, memory_at_failure, trials
     from kvatlas.report.device_what_if_document import DeviceWhatIfDocument
 
     start = parse_start(flags.start)
@@ -75,6 +75,7 @@ def _document(flags: DeviceWhatIfFlags) -> DeviceWhatIfDocument:
         path=flags.snapshot,
         recorded_settings=twin.settings,
         recorded=recorded,
+        failed_in_bytes=memory_at_failure(twin, recorded),
         memory_bytes=memory,
         start=start or "rebuilt",
         trials=tuple(done),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvatlas.cli.flag_names import naming_flags
-from kvatlas.cli.host_tier import host_settings
+from kvatlas.cli.host_tier import host_settings, naming_host_memory
 from kvatlas.cli.memory_budget import choose_budget
 from kvatlas.cli.pools import BLOCK_SIZES, PoolChoice, choose_pool
 from kvatlas.cli.replay_flags import ReplayFlags
@@ -119,6 +119,7 @@ def choose_engine(
         drive = DriveConfig(**_values(flags, DRIVE_SETTINGS))
         if flags.engine == "nano-vllm":
             _refuse_what_nano_lacks(flags)
+        _refuse_what_does_nothing(flags)
         budgeted = choose_budget(flags)
         if flags.engine == "nano-vllm":
             return _nano(flags, drive, pool or choose_pool(flags))
@@ -135,15 +136,16 @@ def _vllm(
     more: Mapping[str, Any],
     budget: MemoryBudget | None = None,
 ) -> EngineChoice:
-    config = EngineConfig(
-        num_blocks=pool.num_blocks,
-        block_size=pool.block_size,
-        kv_cache_groups=pool.groups,
-        version=flags.engine_version or VLLM_VERSIONS[0],
-        **_values(flags, (setting for setting in ENGINE_SETTINGS if setting.panel != TIER)),
-        **host_settings(flags, pool),
-        **more,
-    )
+    with naming_host_memory(flags):
+        config = EngineConfig(
+            num_blocks=pool.num_blocks,
+            block_size=pool.block_size,
+            kv_cache_groups=pool.groups,
+            version=flags.engine_version or VLLM_VERSIONS[0],
+            **_values(flags, (setting for setting in ENGINE_SETTINGS if setting.panel != TIER)),
+            **host_settings(flags, pool),
+            **more,
+        )
 
     def build(workload: Workload, checksum: bool) -> Replay:
         # No more can run than there are, and each place takes room for the longest request.
@@ -216,6 +218,36 @@ def _nano(flags: ReplayFlags, drive: DriveConfig, pool: PoolChoice) -> EngineCho
 def _values(flags: ReplayFlags, settings: Iterable[Setting]) -> dict[str, Any]:
     """Return what the flags say of `settings`, by the names of their fields."""
     return {setting.field: getattr(flags, setting.name) for setting in settings}
+
+
+def _refuse_what_does_nothing(flags: ReplayFlags) -> None:
+    """Refuse a flag that another leaves nothing to do; a recording may say both, and is replayed.
+
+    Raises: InputError.
+    """
+    given = flags.given
+    if (
+        flags.protect_waiting
+        and not flags.prefix_caching
+        and not given.isdisjoint(("protect_waiting", "prefix_caching"))
+    ):
+        raise InputError(
+            "keeps what waiting requests will hit, and without prefix caching nothing is hit",
+            field="protect_waiting",
+            value=flags.protect_waiting,
+            remedy="leave out one of --protect-waiting and --no-prefix-caching",
+        )
+    if (
+        flags.forget_uncomputed
+        and flags.policy != "priority"
+        and not given.isdisjoint(("forget_uncomputed", "policy"))
+    ):
+        raise InputError(
+            f"only under --policy priority is there anything to forget, not under {flags.policy}",
+            field="forget_uncomputed",
+            value=True,
+            remedy="add --policy priority, or leave the flag out",
+        )
 
 
 def _refuse_what_nano_lacks(flags: ReplayFlags) -> None:

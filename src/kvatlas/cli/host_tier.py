@@ -1,21 +1,22 @@
 """From flags to the host tier below the device: how many blocks, of how many bytes, how fast.
 
-Owns: which of these flags go together. Leaves to others: the rules of the values (`EngineConfig`),
-and the tier (`kvatlas.tiers`).
+Owns: which of these flags go together, and which one an error is about. Leaves to others: the rules
+of the values (`EngineConfig`), and the tier (`kvatlas.tiers`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kvatlas.cli.pools import PoolChoice
 from kvatlas.cli.replay_flags import ReplayFlags
 from kvatlas.engine.settings import ENGINE_SETTINGS, TIER
-from kvatlas.engine.specs import FullAttentionSpec
 from kvatlas.errors import InputError
 from kvatlas.units import parse_bytes
 
-__all__ = ["host_settings"]
+__all__ = ["host_settings", "naming_host_memory"]
 
 _WITHOUT_TIER = tuple(
     setting
@@ -36,8 +37,6 @@ def host_settings(flags: ReplayFlags, pool: PoolChoice) -> dict[str, Any]:
     if flags.host_block_bytes is not None:
         block_bytes = parse_bytes(flags.host_block_bytes, field="host_block_bytes")
     blocks = _blocks(flags, block_bytes)
-    if flags.host_memory is not None:  # of a tier in blocks the config says the same
-        _require_one_cached_group(flags, pool)
     if blocks == 0:
         for setting in _WITHOUT_TIER:
             value = getattr(flags, setting.name)
@@ -68,23 +67,15 @@ def host_settings(flags: ReplayFlags, pool: PoolChoice) -> dict[str, Any]:
     return typed | sizes
 
 
-def _require_one_cached_group(flags: ReplayFlags, pool: PoolChoice) -> None:
-    """Refuse what no host tier goes with, by the flag that was typed. Raises: InputError."""
-    groups = pool.groups or ()
-    if len(groups) > 1 or not all(isinstance(each, FullAttentionSpec) for each in groups):
-        raise InputError(
-            "a host tier is modelled for one group of full attention",
-            field="host_memory",
-            value=flags.host_memory,
-            remedy="leave it out for this model",
-        )
-    if not flags.prefix_caching:
-        raise InputError(
-            "a host tier finds blocks by the keys of the prefix cache",
-            field="host_memory",
-            value=flags.host_memory,
-            remedy="leave out --no-prefix-caching",
-        )
+@contextmanager
+def naming_host_memory(flags: ReplayFlags) -> Iterator[None]:
+    """Let errors about the tier's blocks name the memory that was typed instead."""
+    try:
+        yield
+    except InputError as error:
+        if error.field == "host_blocks" and flags.host_memory is not None:
+            error.field, error.value = "host_memory", flags.host_memory
+        raise
 
 
 def _bandwidth(text: str) -> float:

@@ -7,6 +7,7 @@ once, as usual.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any
@@ -40,3 +41,15 @@ class Interrupts:
         if self.wanted:
             raise KeyboardInterrupt
         self.wanted = True
+        if _is_compiling(frame) and sys.stderr.isatty():
+            said = "interrupted when the kernel is compiled; Ctrl-C once more: at once"
+            print(f"\n{said}", file=sys.stderr)  # noqa: T201
+
+
+def _is_compiling(frame: FrameType | None) -> bool:
+    """Return whether `frame` is the compiler at work: it may be half a minute to the next slice."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "numba.core.compiler":
+            return True
+        frame = frame.f_back
+    return False

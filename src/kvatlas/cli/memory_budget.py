@@ -108,6 +108,7 @@ def choose_budget(flags: ReplayFlags) -> tuple[MemoryBudget, PoolChoice, ReplayF
         block_bytes=block_bytes,
         device_price=flags.device_price,
         tuning=tuning,
+        null_blocks=1,
     )
     most = budget.most
     if started:
@@ -115,7 +116,10 @@ def choose_budget(flags: ReplayFlags) -> tuple[MemoryBudget, PoolChoice, ReplayF
         budget = replace(budget, device_blocks=pool.num_blocks - 1)
     notes = tuple(note for note in pool.notes if not note.startswith("no --blocks given"))
     pool = replace(pool, num_blocks=most.device_blocks + 1, notes=notes)
-    pool = replace(pool, said=pool.said | {"blocks_from": "--memory-budget"})
+    said = pool.said | {"blocks_from": "--memory-budget"}
+    if pool.said.get("bytes_per_block"):  # of the model's layers: what the pool can become
+        said["kv_memory_bytes"] = pool.num_blocks * int(pool.said["bytes_per_block"] or 0)
+    pool = replace(pool, said=said)
     return budget, pool, replace(flags, host_blocks=most.host_blocks)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.device.build import Limits
+from kvatlas.device.moment import AllocatorMoment
 from kvatlas.device.settings import AllocatorSettings
 
 __all__ = ["RecordedReplay", "Start", "Timeline", "WhatIf"]
@@ -103,6 +104,7 @@ class WhatIf:
         *_bytes: at the end. retries: times that everything cached was released to go on;
             segments, releases: got from the driver and given back.
         unverified: what in this run is outside what recordings have verified.
+        moment: every segment and block at the end, where it was asked for.
     """
 
     device: int
@@ -130,6 +132,7 @@ class WhatIf:
     collected: int
     unverified: tuple[str, ...]
     timeline: Timeline | None = field(repr=False)
+    moment: AllocatorMoment | None = field(default=None, repr=False)
 
     @property
     def oom(self) -> bool:

@@ -11,14 +11,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from kvatlas.device.build import Limits
-from kvatlas.device.results import Start, WhatIf
+from kvatlas.device.operations import OOM
+from kvatlas.device.results import RecordedReplay, Start, WhatIf
 from kvatlas.device.settings import AllocatorSettings
 from kvatlas.device.survival import CANDIDATES, COLLECTING_FRACTION, Survival, survival
 from kvatlas.device.twin import DeviceTwin
 from kvatlas.errors import InputError
 
-__all__ = ["Asked", "Trial", "asked_settings", "trials"]
+__all__ = ["Asked", "Trial", "asked_settings", "memory_at_failure", "trials"]
 
 _FRACTION = "per_process_memory_fraction"
 _PAIR = re.compile(rf"(^|,)\s*{_FRACTION}\s*:\s*([^,\[\]]*?)\s*(?=,|$)")
@@ -94,6 +97,18 @@ def trials(
             run=twin.what_if(each.settings, limits, start=start),
             survival=survival(twin, each.settings, start=start, fraction=each.fraction),
         )
+
+
+def memory_at_failure(twin: DeviceTwin, recorded: RecordedReplay) -> int | None:
+    """Return what this process had where the recording ran out of memory first, None if never.
+
+    Bytes that it held then, and those that the device had left; not what other processes held.
+    """
+    failures = np.flatnonzero(twin.trace.action == OOM)
+    if not failures.size:
+        return None
+    first = int(failures[0])
+    return int(recorded.timeline.reserved_bytes[first] + twin.trace.address[first])
 
 
 def _asked(text: str, fraction: float | None) -> Asked:

@@ -146,6 +146,7 @@ class DeviceTwin:
         *,
         start: Start | None = None,
         timeline: bool = False,
+        moment: bool = False,
         check: bool = False,
     ) -> WhatIf:
         """Run the same requests under other settings or limits.
@@ -160,6 +161,7 @@ class DeviceTwin:
             start: where to begin; None: `recorded` under the recorded settings, else `rebuilt`,
                 since other settings would have led elsewhere.
             timeline: keep the bytes after every event (40 bytes each).
+            moment: keep every segment and block at the end.
             check: verify the twin's books at the end (InvariantError).
         """
         settings = self.settings if settings is None else settings
@@ -186,12 +188,14 @@ class DeviceTwin:
         ran_out = int(now.ran_out_at)
         done = operations.code.size if ran_out == NONE else ran_out + 1
         stuck = int(totals.reserved - totals.active - totals.releasable - totals.idle)
+        at = self._event_of(ran_out, lead)
+        last = len(self.trace) - 1 if at is None else at
         return WhatIf(
             device=self.device,
             settings=settings,
             limits=limits,
             start=start,
-            ran_out_at=self._event_of(ran_out, lead),
+            ran_out_at=at,
             refused_bytes=None if ran_out == NONE else int(now.refused),
             recorded_failures_survived=int(now.survived),
             peak_reserved_bytes=int(totals.peak_reserved),
@@ -214,6 +218,7 @@ class DeviceTwin:
                 self.snapshot, self.trace, self._places, settings, limits, int(totals.retries)
             ),
             timeline=_timeline(series[min(lead, done) : done]) if timeline else None,
+            moment=moment_of(twin, self._places, *self._origins, last) if moment else None,
         )
 
     def survival_capacity(

@@ -212,7 +212,7 @@ def _check_host_tier(config: EngineConfig) -> None:
             "a host tier is modelled for one group of full attention",
             field="host_blocks",
             value=config.host_blocks,
-            remedy="leave it at 0 for this model",
+            remedy="leave it out for this model",
         )
     if not config.enable_prefix_caching:
         raise InputError(

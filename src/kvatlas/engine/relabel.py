@@ -13,6 +13,7 @@ placements that choose victims by their ids (`kvatlas.placement`): they choose b
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kvatlas.engine.check import placeable
 from kvatlas.engine.kernels.state import I64, NONE, NULL_BLOCK, Engine, Pool
@@ -46,7 +47,8 @@ def relabel_pool(pool: Pool, new_id: I64) -> None:
     blocks = np.asarray(pool.blocks)
     blocks[new_id] = blocks[:num_blocks].copy()
     for name in _LINKS:
-        blocks[name] = new_link[blocks[name]]
+        links: NDArray[np.int32] = blocks[name]
+        blocks[name] = new_link[links]
     pool.slots[:] = new_link[pool.slots]
     if pool.eviction is not None:
         relabel_eviction(pool.eviction, new_id)

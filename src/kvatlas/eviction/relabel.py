@@ -28,7 +28,8 @@ def relabel_eviction(eviction: Eviction, new_id: I64) -> None:
     items = np.asarray(eviction.items)
     items[new_id] = items.copy()
     linked = items["parent"] != NONE
-    items["parent"][linked] = new_id[items["parent"][linked]]
+    parents: NDArray[np.int32] = items["parent"][linked]
+    items["parent"][linked] = new_id[parents]
     eviction.contents[new_id] = eviction.contents.copy()
     for heap, size in enumerate(eviction.sizes.tolist()):
         which = eviction.heaps["which"][heap, :size]

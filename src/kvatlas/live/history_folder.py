@@ -54,16 +54,21 @@ class HistoryFolder:
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._who = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._said = b""
         self._done: set[str] = {one.name for one in self._requests()}
 
     def sign_on(self, **facts: Any) -> None:
-        """Say that this process records."""
-        said = json.dumps({"pid": os.getpid(), "started_unix_s": time.time(), **facts}).encode()
-        write_whole(self._process, lambda file: file.write(said))
+        """Say that this process records. Raises: OSError."""
+        said = {"pid": os.getpid(), "started_unix_s": time.time(), **facts}
+        self._said = json.dumps(said).encode()
+        write_whole(self._process, lambda file: file.write(self._said))
 
     def show_alive(self) -> None:
-        """Touch this process's file. Raises: OSError when it is gone."""
-        os.utime(self._process)
+        """Touch this process's file; write it again where it was removed. Raises: OSError."""
+        try:
+            os.utime(self._process)
+        except FileNotFoundError:
+            write_whole(self._process, lambda file: file.write(self._said))
 
     def sign_off(self) -> None:
         """Take back that this process records."""
@@ -118,10 +123,17 @@ def living(folder: Path, now_s: float | None = None) -> list[str]:
     return found
 
 
-def ask(folder: Path, wait_s: float, pause: Callable[[float], None] = time.sleep) -> list[Answer]:
+def ask(
+    folder: Path,
+    wait_s: float,
+    *,
+    pause: Callable[[float], None] = time.sleep,
+    on_wait: Callable[[int, int], object] | None = None,
+) -> list[Answer]:
     """Ask every process that records into `folder` for a snapshot; return the answers that came.
 
-    Returns when all have answered that still live, or after `wait_s` seconds. Raises: OSError.
+    Returns when all have answered that still live, or after `wait_s` seconds; `on_wait` is told
+    now and again how many answered, of how many. Raises: OSError.
     """
     name = secrets.token_hex(4)
     request = folder / f"request-{name}"
@@ -135,6 +147,8 @@ def ask(folder: Path, wait_s: float, pause: Callable[[float], None] = time.sleep
                 path = folder / f"answer-{name}-{who}.json"
                 if path.exists():
                     answers[who] = _read_answer(path, int(who.split("-")[0]))
+            if on_wait is not None:
+                on_wait(len(answers), len(asked))
     finally:
         request.unlink(missing_ok=True)
         for who in asked:

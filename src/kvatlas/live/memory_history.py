@@ -11,6 +11,7 @@ Nothing that fails here reaches the program: it is said in one line.
 
 from __future__ import annotations
 
+import atexit
 import pickle
 import threading
 import time
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _POLL_S = 0.5
+_STOP_WAIT_S = 2.0
 _MOST_OOM_SNAPSHOTS = 3
 _OOM_PAUSE_S = 30.0
 _standing_by = threading.Event()
@@ -94,6 +96,7 @@ class MemoryHistory:
         self.settings = settings
         self._torch, self._say = torch, say
         self._folder: HistoryFolder | None = None
+        self._thread: threading.Thread | None = None
         self._oom_snapshots, self._last_oom_s = 0, -_OOM_PAUSE_S
         self._writing = threading.Lock()
         self._stopping = threading.Event()
@@ -105,15 +108,21 @@ class MemoryHistory:
             self._folder = HistoryFolder(self.settings.folder)
             self._folder.sign_on(events=self.settings.events, torch=str(self._torch.__version__))
             self._torch._C._cuda_attach_out_of_memory_observer(self._ran_out)
-            thread = threading.Thread(target=self._watch, name="kvatlas-history", daemon=True)
-            thread.start()
+            self._thread = threading.Thread(target=self._watch, name="kvatlas-history", daemon=True)
+            self._thread.start()
+            atexit.register(self.stop)
             self._say(f"kvatlas records memory history; snapshots go to {self.settings.folder}")
         except Exception as error:
             self._say(f"kvatlas records no memory history: {type(error).__name__}: {error}")
 
     def stop(self) -> None:
-        """Stop watching; the history goes on."""
+        """Stop watching; the history goes on. Waits 2 s at most, for a snapshot may be long."""
+        atexit.unregister(self.stop)
         self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_WAIT_S)  # it would say that it lives
+        if self._folder is not None:
+            self._folder.sign_off()
 
     def _watch(self) -> None:
         assert self._folder is not None
@@ -124,7 +133,6 @@ class MemoryHistory:
                     self._answer(request)
             except OSError:
                 continue  # the folder is gone for now, or its disk is full; look again
-        self._folder.sign_off()
 
     def _answer(self, request: Request) -> None:
         assert self._folder is not None

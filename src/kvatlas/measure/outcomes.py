@@ -97,6 +97,7 @@ class OutcomeCollector:
 
     def _first(self, kind: int, rows: NDArray[np.void]) -> None:
         times = self._times[kind]
-        rows = rows[np.isnan(times[rows["request"]])]
+        whose: NDArray[np.int32] = rows["request"]
+        rows = rows[np.isnan(times[whose])]
         requests, first = np.unique(rows["request"], return_index=True)
         times[requests] = rows["time_ms"][first] / 1e3

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kvatlas.budget import Budget, Flag, LengthFit, Measured, Row, Verdict
+from kvatlas.budget import Budget, Flag, LengthFit, Measured, RecordedLoad, Row, Verdict
 
 __all__ = ["BudgetDocument", "LogSide"]
 
@@ -49,6 +49,7 @@ class BudgetDocument:
         flags: vLLM's; command: the line that they make.
         replay: the line that replays a trace in such a pool, empty where it cannot say it.
         log: the real side, None without a log.
+        load: the replayed snapshot, None without one.
     """
 
     version: str
@@ -60,6 +61,7 @@ class BudgetDocument:
     command: str
     replay: str
     log: LogSide | None = None
+    load: RecordedLoad | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented JSON form, in plain types."""
@@ -120,6 +122,7 @@ class BudgetDocument:
             "command": self.command,
             "replay": self.replay or None,
             "log": self._log(),
+            "snapshot": None if self.load is None else asdict(self.load),
             "notes": list(found.notes),
         }
 

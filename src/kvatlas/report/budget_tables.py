@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from kvatlas.budget import Budget, Row
+from kvatlas.report.budget_buffers import buffer_rows
 from kvatlas.report.budget_document import BudgetDocument, LogSide
 from kvatlas.report.numbers import count, mean, percent
 from kvatlas.report.text_table import TextTable
@@ -16,6 +17,7 @@ from kvatlas.units import format_bytes
 
 __all__ = [
     "budget_facts",
+    "budget_subtitle",
     "flags_table",
     "groups_table",
     "lengths_table",
@@ -25,6 +27,23 @@ __all__ = [
 ]
 
 _DASH = "–"
+
+
+def budget_subtitle(found: Budget) -> str:
+    """Return the line under the model's name: devices, ranks, the largest step."""
+    parallel = found.request.parallel
+    spread = [
+        f"{name} {size}"
+        for name, size in (("TP", parallel.tp), ("PP", parallel.pp), ("DP", parallel.dp))
+        if size > 1
+    ]
+    return " · ".join(
+        (
+            f"{parallel.devices} × {found.request.device.title}",
+            *spread,
+            f"steps of {found.max_num_batched_tokens:,} tokens, {found.max_num_seqs:,} requests",
+        )
+    )
 
 
 def waterfall_table(found: Budget) -> TextTable:
@@ -47,10 +66,7 @@ def waterfall_table(found: Budget) -> TextTable:
     if given:
         rows.remove(rows[1])
     marked = len(rows) - 1
-    if buffers.published_bytes is not None:
-        rows.append(("buffer, published", buffers.published_bytes, "given", buffers.published_how))
-    if buffers.own_bytes is not None:
-        rows.append(("buffer, measured", buffers.own_bytes, "given", buffers.own_how))
+    rows += buffer_rows(buffers)
     return TextTable(
         title="Memory of one device",
         remark=_stage_remark(found),

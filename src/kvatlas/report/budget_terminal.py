@@ -8,9 +8,11 @@ from __future__ import annotations
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from kvatlas.report.budget_buffers import budget_notes, load_table
 from kvatlas.report.budget_document import BudgetDocument
 from kvatlas.report.budget_tables import (
     budget_facts,
+    budget_subtitle,
     flags_table,
     groups_table,
     lengths_table,
@@ -30,32 +32,24 @@ def print_budget(console: Console, document: BudgetDocument) -> None:
     """Print the whole report."""
     found = document.found
     blank = Text()
-    parallel = found.request.parallel
-    spread = [
-        f"{name} {size}"
-        for name, size in (("TP", parallel.tp), ("PP", parallel.pp), ("DP", parallel.dp))
-        if size > 1
-    ]
-    under = " · ".join(
-        (
-            f"{parallel.devices} × {found.request.device.title}",
-            *spread,
-            f"steps of {found.max_num_batched_tokens:,} tokens, {found.max_num_seqs:,} requests",
-        )
-    )
     sentences = [document.verdict.line]
     if document.verdict.remedy:
         sentences.append(document.verdict.remedy)
-    parts: list[RenderableType] = [blank, *terminal_head(found.name, under, sentences, ""), blank]
+    parts: list[RenderableType] = [
+        blank,
+        *terminal_head(found.name, budget_subtitle(found), sentences, ""),
+        blank,
+    ]
     tables = [waterfall_table(found), stages_table(found)]
     if document.log is not None:
         tables.append(log_table(document.log))
+    if document.load is not None:
+        tables.append(load_table(document.load))
     tables += [groups_table(found), lengths_table(document), flags_table(document)]
     for table in tables:
         if table.rows:
             parts += [*terminal_table(table), blank]
     facts = [(label, Text(plain(text, 2000))) for label, text in budget_facts(document)]
     parts += [heading("Facts"), two_columns(facts), blank]
-    notes = (document.log.notes if document.log else ()) + found.notes
-    parts += terminal_notes(notes)
+    parts += terminal_notes(budget_notes(document))
     console.print(Group(*parts))

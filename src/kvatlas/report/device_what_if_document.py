@@ -34,6 +34,7 @@ class DeviceWhatIfDocument:
     Attributes:
         version: kvatlas's. path: the snapshot's.
         recorded_settings, recorded: the settings of the recording, and how it replays.
+        failed_in_bytes: what the process had where the recording ran out of memory, None if never.
         memory_bytes: the limit of the runs, None for none.
         start: how every run began.
         trials: in the order of the settings.
@@ -44,6 +45,7 @@ class DeviceWhatIfDocument:
     path: str
     recorded_settings: AllocatorSettings
     recorded: RecordedReplay
+    failed_in_bytes: int | None
     memory_bytes: int | None
     start: Start
     trials: tuple[Trial, ...]
@@ -79,6 +81,7 @@ class DeviceWhatIfDocument:
             "recorded_settings": self.recorded_settings.text(),
             "identical": self.recorded.identical,
             "events": self.recorded.events,
+            "failed_in_bytes": self.failed_in_bytes,
             "memory_bytes": self.memory_bytes,
             "start": self.start,
             "partial": self.partial or None,

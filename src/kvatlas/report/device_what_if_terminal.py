@@ -59,6 +59,12 @@ def _sentences(document: DeviceWhatIfDocument) -> Iterator[str]:
             else ", as much as the recorded settings need"
         )
     yield f"{sentence}."
+    if document.failed_in_bytes is not None and document.memory_bytes is None:
+        mebibytes = document.failed_in_bytes >> 20
+        yield (
+            f"The recording ran out of memory in {format_bytes(document.failed_in_bytes)}: who "
+            f"passes in as much says --memory {mebibytes}MiB."
+        )
     if document.memory_bytes is not None:
         passed = sum(not each.run.oom for each in document.trials)
         yield (

@@ -19,6 +19,11 @@ def count(number: float) -> str:
     return f"{number:,.1f}" if abs(number) >= 0.05 else f"{number:.2g}"
 
 
+def requests(number: int) -> str:
+    """Return a number of requests: "1 request", "12,031 requests"."""
+    return "1 request" if number == 1 else f"{number:,} requests"
+
+
 def blocks(number: int) -> str:
     """Return a number of blocks: "1 block", "20,000 blocks"."""
     return "1 block" if number == 1 else f"{number:,} blocks"

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from kvatlas.report.console import two_columns
-from kvatlas.report.numbers import count, seconds
+from kvatlas.report.numbers import blocks, count, requests, seconds
 from kvatlas.report.replay_json import json_bytes
 from kvatlas.report.text_table import TextTable, terminal_table
 
@@ -83,7 +83,7 @@ class Verdicts(Protocol):
 
 def verdict_table(verdicts: Verdicts) -> TextTable:
     """Return one trace's policies, one a row, beside the replay without any."""
-    remark = f"{count(verdicts.requests)} requests, {count(verdicts.num_blocks)} blocks"
+    remark = f"{requests(verdicts.requests)}, {blocks(verdicts.num_blocks)}"
     if verdicts.peak_blocks is not None:
         remark += f"; with plenty of memory {count(verdicts.peak_blocks)} are held at most"
     return TextTable(

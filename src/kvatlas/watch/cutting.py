@@ -44,7 +44,8 @@ def whole_stop(rows: Rows, stop: int) -> int:
 
 def end_of(rows: Rows) -> float:
     """Return when the last of the rows is over, ms: steps last for some time."""
-    spans = np.where(rows["event"] == STEP, rows["span_ms"] * rows["count"], 0.0)
+    lasting: NDArray[np.float64] = rows["span_ms"] * rows["count"]
+    spans = np.where(rows["event"] == STEP, lasting, 0.0)
     return float((rows["time_ms"] + spans).max(initial=-np.inf))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kvatlas.events import Chunk, Header
 from kvatlas.events.schema import EVENT, STEP
@@ -220,7 +221,8 @@ class FileFeed:
             return None
         stop = whole_stop(rows, min(stop, start + most))
         part = rows[start:stop]
-        ends = part["time_ms"] + part["span_ms"] * part["count"]
+        spans: NDArray[np.float64] = part["span_ms"] * part["count"]
+        ends = part["time_ms"] + spans
         unfinished = (part["event"] == STEP) & (part["count"] > 1) & (ends > target_ms)
         if unfinished.any():
             stop = start + int(unfinished.argmax()) + 1

@@ -217,6 +217,7 @@ def test_a_block_size_that_does_not_fit_the_trace() -> None:
         NanoReplay(workload, NanoConfig(num_blocks=4, block_size=6))
 
 
+@pytest.mark.slow
 def test_uncompiled_it_decides_the_same() -> None:
     # GIVEN the kernels as plain Python, in a fresh interpreter
     here = Path(__file__).parent

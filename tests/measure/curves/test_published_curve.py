@@ -41,6 +41,7 @@ def test_published_block_hit_rates(trace: Workload) -> None:
     assert round(100 * (ceiling.token_hit_rate or 0), 2) == 37.36
 
 
+@pytest.mark.slow
 def test_equal_to_a_plain_simulation_at_65_capacities(trace: Workload) -> None:
     study = CapacityStudy(trace, 512, count_partial=True)
     capacities = spread(study.lru.blocks, 65)

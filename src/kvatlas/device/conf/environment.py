@@ -18,7 +18,7 @@ from kvatlas.device.conf.lint import Lint, lint_text
 __all__ = ["VARIABLES", "Environment", "lint_environment"]
 
 VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
-"""In the order in which PyTorch asks for them; the second on ROCm only."""
+"""In the order in which PyTorch asks for them; the first that is set counts, even an empty one."""
 
 _UNCACHED = "PYTORCH_NO_CUDA_MEMORY_CACHING"
 
@@ -47,8 +47,7 @@ class Environment:
 def lint_environment(environment: Mapping[str, str]) -> Environment:
     """Return what PyTorch 2.13 makes of the settings in an environment."""
     held = [name for name in VARIABLES if name in environment]
-    cuda = [name for name in held if name != "PYTORCH_HIP_ALLOC_CONF"] or held
-    variable = cuda[0] if cuda else None
+    variable = held[0] if held else None
     lint = None if variable is None else lint_text(environment[variable])
     findings = [*_several(environment, held), *_names(environment, held, lint)]
     uncached = environment.get(_UNCACHED)
@@ -65,38 +64,42 @@ def lint_environment(environment: Mapping[str, str]) -> Environment:
 
 def _several(environment: Mapping[str, str], held: list[str]) -> list[Finding]:
     """Return what follows from more than one variable."""
-    if len(held) < 2 or len({environment[name] for name in held}) == 1:
-        return []
-    first, *others = held
-    if "PYTORCH_HIP_ALLOC_CONF" in others:
-        others.remove("PYTORCH_HIP_ALLOC_CONF")
+    others = [name for name in held[1:] if environment[name] != environment[held[0]]]
     if not others:
         return []
-    hidden = ", ".join(others)
-    if not environment[first]:
+    first, hidden = held[0], " and ".join(others)
+    if environment[first]:
+        what = f"{first} and {hidden} are set, and differ"
+        says = f"PyTorch reads {first} alone"
+        if VARIABLES[2] in others:
+            says += (
+                f"; vLLM 0.32, where it changes one setting for a while, begins from {VARIABLES[2]}"
+            )
+    else:
         what = f"{first} is set to an empty text, and {hidden} to another"
         says = f"PyTorch reads the empty one: {hidden} does nothing"
-        remedy = f"unset {first}"
-    else:
-        what = f"{first} and {hidden} are set, and differ"
-        says = (
-            f"PyTorch reads {first} alone; vLLM 0.32, where it changes one setting for a while, "
-            f"begins from {others[-1]}"
-        )
-        remedy = f"set one of them: unset {first}" if first != VARIABLES[1] else "set one of them"
-    return [_finding("trap", "several-variables", what, says, remedy)]
+    return [_finding("trap", "several-variables", what, says, f"unset {first}")]
 
 
 def _names(environment: Mapping[str, str], held: list[str], lint: Lint | None) -> list[Finding]:
     """Return what follows from a variable's name."""
     findings = []
-    old = [name for name in held if name != "PYTORCH_ALLOC_CONF" and environment[name]]
+    old = [name for name in held if name == VARIABLES[0] and environment[name]]
     if old:
         findings.append(
             _finding(
                 "note", "older-name", f"{', '.join(old)} is an older name",
                 "PyTorch 2.13 calls it PYTORCH_ALLOC_CONF, and still reads the older one first",
                 "keep it while older versions of PyTorch run, which know no other",
+            )
+        )  # fmt: skip
+    if VARIABLES[1] in held[:1]:
+        findings.append(
+            _finding(
+                "note", "hip-variable", f"the settings stand in {VARIABLES[1]}",
+                "PyTorch's CUDA build takes the settings from it that all devices share, but not "
+                "those of its own, such as backend or per_process_memory_fraction",
+                f"use {VARIABLES[2]}",
             )
         )  # fmt: skip
     expandable = lint is not None and lint.values.get("expandable_segments") is True

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 __all__ = ["Stopped", "Token", "Tokens", "stoull", "tokenized"]
 
 _MARKS = ",:[]"
-_NUMBER = re.compile(r"([+-]?)([0-9]+)(.*)", re.DOTALL)
+_NUMBER = re.compile(r"([+-]?)0*([0-9]+)(.*)", re.DOTALL)
+_SPACES = " \t\n\v\f\r"  # what C++ takes for white space, and no more
+_MOST_DIGITS = 20
 _WORD = 1 << 64
 
 
@@ -79,7 +81,7 @@ def tokenized(text: str) -> Tokens:
                 tokens.append(Token(word, column, spaced))
             word, spaced, gap = "", False, False
             tokens.append(Token(character, at))
-        elif character.isspace():
+        elif character in _SPACES:
             gap = bool(word)
         else:
             column = column if word else at
@@ -96,7 +98,7 @@ def stoull(text: str) -> tuple[int, str] | None:
     A negative one wraps round; None where there is none, or one beyond 64 bits.
     """
     match = _NUMBER.fullmatch(text)
-    if match is None or int(match[2]) >= _WORD:
+    if match is None or len(match[2]) > _MOST_DIGITS or int(match[2]) >= _WORD:
         return None
     number = int(match[2])
     return (-number % _WORD if match[1] == "-" else number), match[3]

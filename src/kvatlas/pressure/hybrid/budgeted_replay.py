@@ -89,7 +89,7 @@ class BudgetedReplay(Replay):
         self._evidence = _evidence(workload, config, self.drive_config)
         self._parked = np.empty(0, np.int32)
         self._noted_steps, self._noted_busy_ms, self._noted_refused_ms = 0, 0.0, 0.0
-        self._noted_clock_ms = self._block_ms = 0.0
+        self._noted_clock_ms = self._more_block_ms = 0.0
         self._set_device(start.device_blocks)
         self._set_host(start.host_blocks)
 
@@ -106,8 +106,17 @@ class BudgetedReplay(Replay):
     def mean_device_blocks(self) -> float:
         """Return the mean of `device_blocks` over the simulated clock so far."""
         clock_ms = float(self._progress.state.clock_ms)
-        block_ms = self._block_ms + self.device_blocks * (clock_ms - self._noted_clock_ms)
-        return block_ms / clock_ms if clock_ms else float(self.device_blocks)
+        if not clock_ms:
+            return float(self.device_blocks)
+        return self._start.device_blocks + self._more_so_far(clock_ms) / clock_ms
+
+    def _more_so_far(self, clock_ms: float) -> float:
+        """Return how many blocks more than at the start there were, summed over the clock.
+
+        Not how many there were: what never changed has exactly its size as its mean.
+        """
+        more = self.device_blocks - self._start.device_blocks
+        return self._more_block_ms + more * (clock_ms - self._noted_clock_ms)
 
     def listen(self, on_events: Callable[[Chunk], None]) -> None:
         """Refuse: no event tells that a pool has become larger or smaller. Raises: InputError."""
@@ -216,7 +225,7 @@ class BudgetedReplay(Replay):
             self.device_blocks - int(self.engine.pool.info.free),
             self.device_blocks,
         )
-        self._block_ms += self.device_blocks * (float(state.clock_ms) - self._noted_clock_ms)
+        self._more_block_ms = self._more_so_far(float(state.clock_ms))
         self._noted_steps, self._noted_clock_ms = self.steps, float(state.clock_ms)
         self._noted_busy_ms, self._noted_refused_ms = float(state.busy_ms), float(state.refused_ms)
 

@@ -31,6 +31,7 @@ class MemoryBudget:
         device_price: what a byte on the device takes of the budget; a byte of the host takes 1.
         device_blocks: on the device at first, None for half of the budget.
         tuning: the loop's knobs, None to keep the division as it starts.
+        null_blocks: blocks on the device that hold nothing and are paid for: vLLM's null block.
 
     Raises: InputError: numbers that cannot be, a budget of less than a block in each part.
     """
@@ -40,6 +41,7 @@ class MemoryBudget:
     device_price: float = 1.0
     device_blocks: int | None = None
     tuning: Tuning | None = field(default_factory=Tuning)
+    null_blocks: int = 0
 
     def __post_init__(self) -> None:
         if self.block_bytes < 1:
@@ -63,6 +65,11 @@ class MemoryBudget:
             )
 
     @property
+    def spendable_bytes(self) -> float:
+        """The budget less what blocks take that hold nothing."""
+        return self.budget_bytes - self.null_blocks * self.device_price * self.block_bytes
+
+    @property
     def prices(self) -> Prices:
         """What a byte takes of the budget in each part."""
         return Prices(device=self.device_price)
@@ -70,7 +77,7 @@ class MemoryBudget:
     @property
     def most(self) -> Division:
         """The most that each part can become: all but a block of the other."""
-        blocks = self.budget_bytes / self.block_bytes
+        blocks = self.spendable_bytes / self.block_bytes
         device = int((blocks - 1) / self.device_price)
         return Division(max(0, device), max(0, int(blocks - self.device_price)), 0)
 
@@ -92,7 +99,7 @@ class MemoryBudget:
         least = int(_ROOM_FOR_LARGEST * largest / (1 - min(config.watermark, 0.9))) + 1
         least = min(least, reach)
         whole = space(
-            self.budget_bytes,
+            int(self.spendable_bytes),
             self.block_bytes,
             prices=self.prices,
             most=most,
@@ -100,8 +107,8 @@ class MemoryBudget:
             least=Division(least, 1, 0),
         )
         if device is None:
-            half = int(self.budget_bytes / 2 / (self.device_price * self.block_bytes))
+            half = int(self.spendable_bytes / 2 / (self.device_price * self.block_bytes))
             device = max(half, least)
-        rest = self.budget_bytes - self.device_price * device * self.block_bytes
+        rest = self.spendable_bytes - self.device_price * device * self.block_bytes
         host = min(max(1, int(rest / self.block_bytes)), most.host_blocks)
         return whole, Division(device, host, 0)

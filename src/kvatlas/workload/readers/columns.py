@@ -201,7 +201,8 @@ class Identities:
 
     def ids(self) -> NDArray[Any]:
         """Return the flat identities, (M,) int32, or int64 beyond 2**31 blocks."""
-        return np.frombuffer(self._ids, dtype=np.dtype(self._ids.typecode))
+        kind: np.dtype[Any] = np.dtype(self._ids.typecode)
+        return np.frombuffer(self._ids, dtype=kind)
 
     def offsets(self) -> NDArray[np.int64]:
         """Return where each request's identities begin, (N+1,)."""
