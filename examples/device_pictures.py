@@ -23,7 +23,8 @@ def recorded() -> dict[str, object]:
         "activations": [{"name": "forward", "filename": "model.py", "line": 30}, main],
         "cache": [{"name": "remember", "filename": "cache.py", "line": 7}, main],
     }
-    trace, segments = [], []
+    trace: list[dict[str, object]] = []
+    segments = []
 
     def event(action: str, address: int, size: int, owner: str) -> None:
         time_us = 1000 * len(trace)
