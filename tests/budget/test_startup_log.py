@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import time
 from pathlib import Path
@@ -19,7 +20,6 @@ from kvatlas.budget import (
     read_startup_log,
     with_measured,
 )
-from kvatlas.budget.startup_log import MOST_BYTES
 from kvatlas.errors import InputError
 
 GIB = 1 << 30
@@ -311,13 +311,37 @@ def test_no_line_takes_long(line: str, tmp_path: Path) -> None:
     assert log.workers["EngineCore"].gib["kv"] == 6.37
 
 
-def test_a_log_is_read_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvatlas.budget.startup_log.MOST_BYTES", len(QWEN))
-    log = read_startup_log(written(tmp_path, QWEN + TWICE))
+def test_compressed_logs_other_encodings_and_progress_bars_say_the_same(tmp_path: Path) -> None:
+    plain = read_startup_log(written(tmp_path, TWICE))
+    bars = "Capturing CUDA graphs:  50%|#####     |\r" * 600
+    done: list[int] = []
+    for raw in (
+        gzip.compress(TWICE.encode()),
+        TWICE.encode("utf-16"),
+        TWICE.replace("(EngineCore", bars + "(EngineCore").encode(),
+    ):
+        log = read_startup_log(written(tmp_path, raw), on_bytes=done.append)
+        assert (log.workers, log.config, log.version) == (plain.workers, plain.config, "0.32.0")
+    assert done
 
-    assert MOST_BYTES == 256 << 20
-    assert log.cut
-    assert list(log.workers) == ["EngineCore"]
+
+@pytest.mark.parametrize(
+    ("prefix", "who"),
+    [
+        ("(VllmWorker-0 pid=1090)", "VllmWorker-0"),
+        ("(VllmWorker rank=3 pid=1090)", "VllmWorker rank=3"),
+        ("(RayWorkerWrapper pid=1861983, ip=192.168.10.60)", "RayWorkerWrapper@192.168.10.60"),
+        ("(EngineCore_DP0 pid=17)", "EngineCore_DP0"),
+        ("", ""),
+    ],
+)
+def test_every_form_of_a_process_is_told_apart(prefix: str, who: str, tmp_path: Path) -> None:
+    said = "INFO [gpu_worker.py:1] Available KV cache memory: {} GiB\n"
+    lines = f"{prefix} {said.format(1.5)}(Worker_TP1 pid=2) {said.format(2.5)}"
+    log = read_startup_log(written(tmp_path, lines))
+
+    assert log.workers[who].gib == {"kv": 1.5}
+    assert len(log.workers) == 2
 
 
 def test_mutated_logs_are_read_or_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The lines of vLLM's about memory, in the words of its versions, and the figures in them.
 
-Owns: every pattern, and what a line puts where. Leaves to others: reading a file (`startup_log`).
+Owns: every pattern, what a line puts where, which process says it. Leaves to others: reading a file
+(`startup_log`).
 
 Every pattern is a fixed form with bounded numbers, so that no line takes long.
 
@@ -13,13 +14,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-__all__ = ["COLOUR", "CONFIG_VALUE", "GIB_LINES", "PHRASES", "VERSION", "WHO", "LogFacts",
+__all__ = ["COLOUR", "CONFIG_VALUE", "GIB_LINES", "PHRASES", "VERSION", "LogFacts", "process_of",
            "take_line"]  # fmt: skip
 
 _NUMBER = r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)"
 _COUNT = r"([0-9][0-9,]{0,15})"
 COLOUR = re.compile(r"\x1b\[[0-9;]{0,16}m")
-WHO = re.compile(r"\((\w{1,40}) pid=[0-9]{1,12}\)")
+# (EngineCore_DP0 pid=17), (VllmWorker-0 pid=1090), (VllmWorker rank=3 pid=1090), and Ray's
+# (RayWorkerWrapper pid=1861983, ip=192.168.10.60)
+_PROCESS = re.compile(
+    r"\(([\w-]{1,40}(?: rank=[0-9]{1,6})?) pid=[0-9]{1,12}(?:, ip=([0-9a-fA-F.:]{1,45}))?\)"
+)
+_PREFIX = 200
 CONFIG_VALUE = {
     name: re.compile(rf"\b{name}=(?:torch\.)?'?([^',\s]{{1,200}})")
     for name in (
@@ -147,6 +153,14 @@ class LogFacts:
     concurrency: float | None = None
     num_blocks: int | None = None
     block_size: int | None = None
+
+
+def process_of(line: str) -> str:
+    """Return who says a line, in vLLM's words (under Ray `name@ip`), "" where it does not say."""
+    found = _PROCESS.search(line[:_PREFIX])
+    if found is None:
+        return ""
+    return found[1] if found[2] is None else f"{found[1]}@{found[2]}"
 
 
 def take_line(facts: LogFacts, line: str) -> bool:

@@ -229,8 +229,6 @@ def log_notes(found: Budget, log: StartupLog, real: Measured) -> Iterator[str]:
         )
     if log.starts > 1:
         yield f"the log holds {log.starts} starts of a server: these are the figures of the last"
-    if log.cut:
-        yield "the log is longer than what is read: its end is left out"
     if len(log.workers) > 1:
         yield f"of {len(log.workers)} processes in the log, the one with the least KV cache"
     yield from _differences(found, log, real)

@@ -1,32 +1,34 @@
 """What a vLLM server said about memory when it started.
 
-Owns: reading a log, which process said what, and which start of several counts. Leaves to others:
-the words of vLLM 0.6 to 0.32 (`log_lines`), what the figures mean together (`measured`).
+Owns: which process said what, and which start of several counts. Leaves to others: reading a file
+(`log_blocks`), the words of vLLM 0.6 to 0.32 (`log_lines`), what the figures mean together
+(`measured`).
 
-A log is untrusted: it is read line by line up to a bound, and a line is cut at a bound.
+A log is untrusted: what is kept of it is bounded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kvatlas.budget.log_blocks import line_parts, log_blocks
 from kvatlas.budget.log_lines import (
     COLOUR,
     CONFIG_VALUE,
     PHRASES,
     VERSION,
-    WHO,
     LogFacts,
+    process_of,
     take_line,
 )
 from kvatlas.errors import InputError
 
 __all__ = ["StartupLog", "read_startup_log"]
 
-MOST_BYTES = 256 << 20
-_MOST_LINE = 16 << 10
 _MOST_WORKERS = 4096
+_BYTES = tuple(phrase.encode() for phrase in PHRASES)
 
 
 @dataclass(slots=True)
@@ -40,7 +42,6 @@ class StartupLog:
         config: settings by vLLM's names, as printed.
         workers: what each process said, by its name in the log; "" where processes have none.
         starts: how often a server started in it; the figures are those of the last one.
-        cut: whether the log was longer than what is read.
     """
 
     file: str
@@ -49,35 +50,48 @@ class StartupLog:
     config: dict[str, str] = field(default_factory=dict)
     workers: dict[str, LogFacts] = field(default_factory=dict)
     starts: int = 0
-    cut: bool = False
 
     @property
     def says_something(self) -> bool:
         """Whether any process said how much memory something takes."""
         return any(facts.gib for facts in self.workers.values())
 
+    def begin(self, version: str, line: str) -> None:
+        """Take the line with which an engine of vLLM's `version` says that it starts."""
+        self.version = version
+        for name, pattern in CONFIG_VALUE.items():
+            if value := pattern.search(line):
+                self.config[name] = value[1]
 
-def read_startup_log(path: str | Path) -> StartupLog:
-    """Return what the log at `path` says; cost O(bytes), up to 256 MiB.
+    def take(self, who: str, line: str) -> None:
+        """Take the figures of a line that the process `who` said; most lines have none."""
+        if not any(phrase in line for phrase in PHRASES):
+            return
+        if "model_runner.py:" in line:
+            self.runner = "v1" if "gpu_model_runner.py:" in line else "v2"
+        facts = self.workers.get(who) or LogFacts()
+        if take_line(facts, line) and (who in self.workers or len(self.workers) < _MOST_WORKERS):
+            self.workers[who] = facts
+
+
+def read_startup_log(
+    path: str | Path, *, on_bytes: Callable[[int], object] | None = None
+) -> StartupLog:
+    """Return what the log at `path` says. O(bytes), O(1) memory.
+
+    Args:
+        path: a file, plain, gzip or zstd; "-": standard input.
+        on_bytes: is told how many bytes have been read, now and then.
 
     Raises:
-        InputError: no such file, or no line of it is about memory.
+        InputError: it cannot be read, or no line of it is about memory.
     """
     reader = _Reader(StartupLog(file=str(path)))
-    left = MOST_BYTES
-    try:
-        with Path(path).open("rb") as file:
-            while left > 0:
-                raw = file.readline(min(_MOST_LINE, left))
-                if not raw:
-                    break
-                left -= len(raw)
-                reader.take(raw.decode("utf-8", "replace"))
-            reader.log.cut = left <= 0 and bool(file.read(1))
-    except OSError as error:
-        raise InputError(
-            "cannot read the log", file=path, value=error.strerror, remedy="name a log file"
-        ) from None
+    for _, block in log_blocks(str(path), on_bytes):
+        if any(phrase in block for phrase in _BYTES):
+            for line in block.split(b"\n"):
+                for part in line_parts(line):
+                    reader.take(part)
     log = reader.finished()
     if not log.says_something:
         raise InputError(
@@ -97,26 +111,20 @@ class _Reader:
         self._engines: set[str] = set()
         self._before: StartupLog | None = None
 
-    def take(self, line: str) -> None:
-        line = COLOUR.sub("", line) if "\x1b" in line else line
-        if not any(phrase in line for phrase in PHRASES):
+    def take(self, line: bytes) -> None:
+        if not any(phrase in line for phrase in _BYTES):
             return
-        if "model_runner.py:" in line:
-            self.log.runner = "v1" if "gpu_model_runner.py:" in line else "v2"
-        found = WHO.search(line[:200])
-        who = found[1] if found else ""
-        if version := VERSION.search(line):
-            self._start(version[1], line, who)
-            return
-        workers = self.log.workers
-        facts = workers.get(who) or LogFacts()
-        if take_line(facts, line) and (who in workers or len(workers) < _MOST_WORKERS):
-            workers[who] = facts
+        text = COLOUR.sub("", line.decode("utf-8", "replace"))
+        who = process_of(text)
+        if version := VERSION.search(text):
+            self._start(version[1], text, who)
+        else:
+            self.log.take(who, text)
 
     def finished(self) -> StartupLog:
         """Return the last start that says something: one may have failed before it could."""
         if not self.log.says_something and self._before is not None:
-            self._before.starts, self._before.cut = self.log.starts, self.log.cut
+            self._before.starts = self.log.starts
             return self._before
         return self.log
 
@@ -127,7 +135,4 @@ class _Reader:
             self._engines.clear()
             self.log = StartupLog(file=self.log.file, starts=self.log.starts + 1)
         self._engines.add(who)
-        self.log.version = version
-        for name, pattern in CONFIG_VALUE.items():
-            if value := pattern.search(line):
-                self.log.config[name] = value[1]
+        self.log.begin(version, line)

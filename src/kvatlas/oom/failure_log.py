@@ -1,8 +1,8 @@
 """What a log says about running out of memory: every failure, when it came, and who said it.
 
 Owns: which start of several counts, one failure that many processes repeat, the traceback before
-it. Leaves to others: reading (`log_blocks`), the words (`message`, `refusals`, `phases`, and
-`kvatlas.budget.log_lines` for the figures of a start), what it means (`explain`).
+it. Leaves to others: reading (`kvatlas.budget.log_blocks`), the words (`message`, `refusals`,
+`phases`), the figures of a start (`kvatlas.budget.startup_log`), what it means (`explain`).
 
 A log is untrusted: what is kept of it is bounded.
 """
@@ -14,18 +14,11 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from kvatlas.budget.log_lines import (
-    COLOUR,
-    CONFIG_VALUE,
-    PHRASES,
-    VERSION,
-    LogFacts,
-    take_line,
-)
+from kvatlas.budget.log_blocks import STDIN, line_parts, log_blocks
+from kvatlas.budget.log_lines import COLOUR, PHRASES, VERSION, process_of
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.errors import InputError
 from kvatlas.oom.failures import Failure, FailureLog
-from kvatlas.oom.log_blocks import STDIN, line_parts, log_blocks
 from kvatlas.oom.message import MESSAGE_BEGINS, OomMessage, parse_message
 from kvatlas.oom.phases import CALL, PHASE_PHRASES, Call, Phase, phase_of_calls, phase_of_line
 from kvatlas.oom.refusals import REFUSAL_PHRASES, Refusal, parse_refusal
@@ -37,10 +30,6 @@ _MOST_WORKERS = 256
 _MOST_CALLS = 80
 _MOST_ENGINES = 4096
 _WRAPPED_LINES = 12
-# (VllmWorker rank=3 pid=1090), (RayWorkerWrapper pid=1861983, ip=192.168.10.60)
-_WHO = re.compile(
-    r"\(([\w-]{1,40}(?: rank=[0-9]{1,6})?) pid=[0-9]{1,12}(?:, ip=([0-9a-fA-F.:]{1,45}))?\)"
-)
 # The API server prints it before the engine says that it starts.
 _SHARE = re.compile(r"non-default args: .{0,8000}'gpu_memory_utilization': ([0-9.]{1,20})")
 _BEGINS_AT_AN_END = MESSAGE_BEGINS.partition(" Tried")[0]
@@ -118,7 +107,7 @@ class _Reader:
         if self._open is not None:
             self._continue(number, text)
             return
-        who = _who(text)
+        who = process_of(text)
         if version := VERSION.search(text):
             self._start(version[1], text, who)
         if share := _SHARE.search(text):
@@ -128,8 +117,7 @@ class _Reader:
             return
         if phase := phase_of_line(text):
             self._phases[who if who in self._phases or self._room() else ""] = phase
-        if any(phrase in text for phrase in PHRASES):
-            self._figures(who, text)
+        self.log.startup.take(who, text)
         self._failure(number, who, text)
 
     def finished(self) -> FailureLog:
@@ -173,7 +161,7 @@ class _Reader:
         message = parse_message(" ".join(texts))
         if message is not None and message.unallocated_bytes is not None:
             self._open = None
-            self._add(begun, _who(texts[0]), message, None)
+            self._add(begun, process_of(texts[0]), message, None)
 
     def _close(self) -> None:
         """Take a message whose end never came as far as it goes."""
@@ -182,7 +170,7 @@ class _Reader:
         self._open = None
         message = parse_message(" ".join(texts))
         if message is not None:
-            self._add(begun, _who(texts[0]), message, None)
+            self._add(begun, process_of(texts[0]), message, None)
 
     def _add(
         self, number: int, who: str, message: OomMessage | None, refusal: Refusal | None
@@ -214,14 +202,6 @@ class _Reader:
             self._calls.clear()
         self._calls.setdefault(who, deque(maxlen=_MOST_CALLS)).append(call)
 
-    def _figures(self, who: str, text: str) -> None:
-        workers = self.log.startup.workers
-        facts = workers.get(who)
-        if facts is None:
-            facts = LogFacts()
-        if take_line(facts, text) and (who in workers or len(workers) < _MOST_WORKERS):
-            workers[who] = facts
-
     def _start(self, version: str, text: str, who: str) -> None:
         """Begin anew when an engine of the same name starts again."""
         if who in self._engines or not self._engines:
@@ -238,20 +218,11 @@ class _Reader:
         if len(self._engines) < _MOST_ENGINES:
             self._engines.add(who)
         startup = self.log.startup
-        startup.version, startup.starts = version, self.log.starts
+        startup.starts = self.log.starts
+        startup.begin(version, text)
         if self._share is not None:
             startup.config["gpu_memory_utilization"] = self._share
             self._share = None
-        for name, pattern in CONFIG_VALUE.items():
-            if value := pattern.search(text):
-                startup.config[name] = value[1]
 
     def _room(self) -> bool:
         return len(self._phases) < _MOST_WORKERS
-
-
-def _who(text: str) -> str:
-    found = _WHO.search(text[:200])
-    if found is None:
-        return ""
-    return found[1] if found[2] is None else f"{found[1]}@{found[2]}"

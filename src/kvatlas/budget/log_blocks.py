@@ -1,7 +1,7 @@
 """A log as blocks of whole lines, whatever it is: compressed, UTF-16, one endless line, a pipe.
 
 Owns: bounded memory, what a line is. Leaves to others: opening compressed files
-(`kvatlas.workload.readers.text`), what a line means (`failure_log`).
+(`kvatlas.workload.readers.text`), what a line means (`startup_log`, `kvatlas.oom`).
 """
 
 from __future__ import annotations
@@ -102,6 +102,12 @@ def _require_plain(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise InputError(error.strerror or "cannot be read", file=path) from None
+        raise _unreadable(path, error.strerror) from None
     if not stat.S_ISREG(mode):
-        raise InputError("not a plain file", file=path, remedy="pipe it into `kvatlas oom -`")
+        raise _unreadable(path, "not a plain file")
+
+
+def _unreadable(path: Path, why: str) -> InputError:
+    return InputError(
+        "cannot read the log", file=path, value=why, remedy="name a log file, or - and pipe it in"
+    )
