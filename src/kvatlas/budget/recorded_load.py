@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kvatlas.budget.waterfall import Buffers
 from kvatlas.errors import InputError
 
-__all__ = ["RecordedLoad", "read_load"]
+if TYPE_CHECKING:
+    from kvatlas.device import DeviceTwin
 
-STAGES = ("reading the snapshot", "replaying it", "looking for its survival capacity")
+__all__ = ["STAGES", "RecordedLoad", "read_load", "replayed_load"]
+
+STAGES = ("Replaying the snapshot", "Looking for its survival capacity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,50 +95,58 @@ class RecordedLoad:
         return replace(found, **changes)  # type: ignore[arg-type]
 
 
-def read_load(
-    path: str | os.PathLike[str],
-    device: int | None = None,
-    *,
-    on_stage: Callable[[int], None] | None = None,
-) -> RecordedLoad:
+def read_load(path: str | os.PathLike[str], device: int | None = None) -> RecordedLoad:
     """Return what the snapshot at `path` says about one device.
 
-    Cost: 17 us per event to read, 0.2 us for each of some twenty replays. KeyboardInterrupt while
-    the survival capacity is looked for ends that search only.
+    Cost: 17 us per event to read, and `replayed_load`'s.
 
     Args:
         path: what `torch.cuda.memory._dump_snapshot` wrote.
         device: which one; may be left out when only one has a trace.
-        on_stage: called with the number of the stage (of `STAGES`) that begins.
 
     Raises: InputError when it is no snapshot or the device has no trace.
     """
     from kvatlas.device import DeviceTwin, read_snapshot  # Numba, which other budgets do not need
-    from kvatlas.device.survival import survival
 
-    say = on_stage or (lambda stage: None)
-    say(0)
     snapshot = read_snapshot(path)
     try:
-        twin = DeviceTwin(snapshot, device)
+        return replayed_load(DeviceTwin(snapshot, device), path)
     except InputError as error:
         error.file = error.file or os.fspath(path)
         raise
+
+
+def replayed_load(
+    twin: DeviceTwin,
+    path: str | os.PathLike[str],
+    *,
+    on_stage: Callable[[int], object] = lambda stage: None,
+) -> RecordedLoad:
+    """Return what the snapshot read from `path` says about a device, by its `twin`.
+
+    Cost: 0.2 us per event for each of some twenty replays. KeyboardInterrupt while the survival
+    capacity is looked for ends that search only.
+
+    Args:
+        on_stage: called with the number of the stage (of `STAGES`) that begins.
+
+    Raises: InputError for a trace without an event.
+    """
+    from kvatlas.device.survival import survival
+
     if not len(twin.trace):
         raise InputError(
             "a trace without an event",
             file=path,
             remedy="record with torch.cuda.memory._record_memory_history()",
         )
-    say(1)
+    on_stage(0)
     recorded = twin.replay_recorded()
     free = twin.what_if()
-    say(2)
+    on_stage(1)
     found = None
-    try:
+    with suppress(KeyboardInterrupt):
         found = survival(twin, twin.settings)
-    except KeyboardInterrupt:
-        say(3)
     limited = () if found is None else found.unverified
     return RecordedLoad(
         file=os.fspath(path),

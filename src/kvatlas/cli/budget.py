@@ -231,7 +231,8 @@ def budget(
         str | None,
         option(
             "--log",
-            help="A vLLM server's start-up log, to be shown beside the prediction.",
+            help="A vLLM server's start-up log, to be shown beside the prediction; - reads it from "
+            "standard input.",
             panel=_MEASURED,
             metavar="PATH",
         ),

@@ -1,6 +1,6 @@
 """`kvatlas budget`: from flags to a request.
 
-Owns: sizes and lists in flags, the snapshot with its progress line, which flags go together. Leaves
+Owns: sizes and lists in flags, the files with their progress lines, which flags go together. Leaves
 to others: the budget (`kvatlas.budget`), which views there are (`budget_run`).
 """
 
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from kvatlas.cli.budget import BudgetFlags
 from kvatlas.cli.capacity_lists import list_parts
-from kvatlas.cli.progress import ProgressLine
+from kvatlas.cli.device_input import open_twin
+from kvatlas.cli.progress import ProgressLine, reading_line
 from kvatlas.errors import InputError
 from kvatlas.units import parse_bytes
 
 if TYPE_CHECKING:
-    from kvatlas.budget import BudgetRequest, Buffers, RecordedLoad
+    from kvatlas.budget import BudgetRequest, Buffers, RecordedLoad, StartupLog
 
-__all__ = ["load_of", "request_of"]
+__all__ = ["load_of", "log_of", "request_of"]
 
 
 def load_of(flags: BudgetFlags) -> RecordedLoad | None:
@@ -39,21 +40,23 @@ def load_of(flags: BudgetFlags) -> RecordedLoad | None:
                 value=getattr(flags, name),
                 remedy="leave it out, or --snapshot",
             )
-    from kvatlas.budget import read_load
-    from kvatlas.budget.recorded_load import STAGES
+    from kvatlas.budget.recorded_load import STAGES, replayed_load
 
+    twin = open_twin(flags.snapshot, flags.snapshot_device, flag="--snapshot-device")
     with ProgressLine(STAGES[0], len(STAGES), "stages") as line:
+        return replayed_load(
+            twin, flags.snapshot, on_stage=lambda stage: line.update(stage, what=STAGES[stage])
+        )
 
-        def on_stage(stage: int) -> None:
-            if stage < len(STAGES):
-                line.update(stage, what=STAGES[stage])
 
-        try:
-            return read_load(flags.snapshot, flags.snapshot_device, on_stage=on_stage)
-        except InputError as error:
-            if error.field == "device":
-                error.field = "--snapshot-device"
-            raise
+def log_of(flags: BudgetFlags) -> StartupLog | None:
+    """Return what the start-up log says, None without one. Raises: InputError."""
+    if flags.log is None:
+        return None
+    from kvatlas.budget import read_startup_log
+
+    with reading_line(flags.log, "Reading the log") as line:
+        return read_startup_log(flags.log, on_bytes=line.update)
 
 
 def _buffers(flags: BudgetFlags, load: RecordedLoad | None) -> Buffers:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from kvatlas.cli.budget import BudgetFlags
-from kvatlas.cli.budget_input import load_of, request_of
+from kvatlas.cli.budget_input import load_of, log_of, request_of
 from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.report_run import INTERRUPTED
 from kvatlas.errors import InputError
@@ -97,7 +97,6 @@ def _document(flags: BudgetFlags) -> BudgetDocument:
         command_line,
         length_fits,
         measured,
-        read_startup_log,
         replay_line,
         verdict,
         vllm_flags,
@@ -108,7 +107,7 @@ def _document(flags: BudgetFlags) -> BudgetDocument:
 
     load = load_of(flags)
     request = request_of(flags, load)
-    log = None if flags.log is None else read_startup_log(flags.log)
+    log = log_of(flags)
     if flags.use_log:
         if log is None:
             raise InputError("without a log", field="--use-log", remedy="add --log PATH")

@@ -6,18 +6,17 @@ Owns: those flags, errors that name them. Leaves to others: reading and replayin
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-from kvatlas.cli.progress import ProgressLine
+from kvatlas.cli.progress import reading_line
 from kvatlas.cli.shared_flags import option
 from kvatlas.errors import InputError
 
 if TYPE_CHECKING:
-    from kvatlas.device import DeviceTwin
+    from kvatlas.device import DeviceSnapshot, DeviceTwin
     from kvatlas.device.results import Start as TwinStart
 
-__all__ = ["SNAPSHOT_PANEL", "Device", "Start", "open_twin", "parse_start"]
+__all__ = ["SNAPSHOT_PANEL", "Device", "Start", "open_snapshot", "open_twin", "parse_start"]
 
 SNAPSHOT_PANEL = "Snapshot"
 _STARTS = ("recorded", "rebuilt")
@@ -43,20 +42,25 @@ Start = Annotated[
 ]
 
 
-def open_twin(path: str, device: int | None = None) -> DeviceTwin:
-    """Return the twin of a snapshot's device. Raises: InputError naming the file or --device."""
-    from kvatlas.device import DeviceTwin, read_snapshot
+def open_snapshot(path: str) -> DeviceSnapshot:
+    """Return the snapshot in a file. Raises: InputError naming it."""
+    from kvatlas.device import read_snapshot
 
-    place = Path(path)
-    size = place.stat().st_size if place.is_file() else None
-    with ProgressLine("Reading", size, "bytes") as line:
-        snapshot = read_snapshot(path, on_read=line.update)
+    with reading_line(path, "Reading the snapshot") as line:
+        return read_snapshot(path, on_read=line.update)
+
+
+def open_twin(path: str, device: int | None = None, *, flag: str = "--device") -> DeviceTwin:
+    """Return the twin of a snapshot's device. Raises: InputError naming the file or the flag."""
+    from kvatlas.device import DeviceTwin
+
+    snapshot = open_snapshot(path)
     try:
         return DeviceTwin(snapshot, device)
     except InputError as error:
         error.file = error.file or path
         if error.field == "device":
-            error.field = "--device"
+            error.field = flag
         raise
 
 

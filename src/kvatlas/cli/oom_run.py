@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvatlas.cli.device_input import open_snapshot
 from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.interrupts import Interrupts
 from kvatlas.cli.oom import OomFlags
-from kvatlas.cli.progress import ProgressLine
+from kvatlas.cli.progress import ProgressLine, reading_line
 from kvatlas.errors import InputError
 from kvatlas.units import parse_bytes
 
@@ -138,8 +139,7 @@ def _require_together(flags: OomFlags, log: str | None, snapshot: str | None) ->
 def _read_log(path: str) -> FailureLog:
     from kvatlas.oom import read_failure_log
 
-    total = None if path == STDOUT or not Path(path).is_file() else Path(path).stat().st_size
-    with ProgressLine("Reading the log", total, "bytes") as line, Interrupts() as interrupts:
+    with reading_line(path, "Reading the log") as line, Interrupts() as interrupts:
         return read_failure_log(path, on_bytes=line.update, stop=lambda: interrupts.wanted)
 
 
@@ -186,7 +186,7 @@ def _explain(
     failure: Failure | None,
     block: KvBlock | None,
 ) -> tuple[SnapshotExplanation, dict[int, str]]:
-    from kvatlas.device import DeviceTwin, read_snapshot
+    from kvatlas.device import DeviceTwin
     from kvatlas.device.stack_words import stack_name
     from kvatlas.oom import explain_snapshot
     from kvatlas.oom.scene import failures_in
@@ -198,7 +198,7 @@ def _explain(
     device = flags.device
     if device is None and message is not None:
         device = message.device
-    snapshot = read_snapshot(path)
+    snapshot = open_snapshot(path)
     if device is not None and flags.device is None and snapshot.trace(device) is None:
         device = None  # a process that sees one GPU of several counts it as 0
     if device is None and len(snapshot.traces) > 1:

@@ -1,19 +1,26 @@
 """A progress line on standard error, for runs that take long enough to want one.
 
-Owns: when it shows (on a terminal, after a moment), how often it changes.
+Owns: when it shows (on a terminal, after a moment), how often it changes, how long a file is.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["ProgressLine"]
+__all__ = ["ProgressLine", "reading_line"]
 
 _PATIENCE_S = 0.7
 _PAUSE_S = 0.1
+
+
+def reading_line(path: str, what: str = "Reading") -> ProgressLine:
+    """Return a line for the bytes read of a file; of a pipe the total is not known."""
+    place = Path(path)
+    return ProgressLine(what, place.stat().st_size if place.is_file() else None, "bytes")
 
 
 class ProgressLine:
