@@ -7,7 +7,7 @@ import pytest
 from naive_allocator import MIB, NaiveAllocator
 
 from kvatlas.device import AllocatorSettings
-from kvatlas.device.rounding import round_sizes
+from kvatlas.device.rounding import round_sizes, segment_bytes
 from kvatlas.errors import InputError
 
 
@@ -128,3 +128,16 @@ def test_the_example_of_the_documentation() -> None:
     settings = AllocatorSettings(roundup_power2_divisions=(4,) * 16)
     sizes = np.array([1200, 2 * MIB + 1, 1200 * 1024])
     assert round_sizes(sizes, settings).tolist() == [1536, 2560 * 1024, 1280 * 1024]
+
+
+def test_the_segment_that_a_request_needs_is_the_rule() -> None:
+    # GIVEN requests rounded up WHEN none finds a block THEN the driver is asked for what the naive
+    # allocator asks for, and whole pages of an expandable segment hold it
+    settings = AllocatorSettings(large_segment_bytes=12 * MIB)
+    naive = NaiveAllocator(settings)
+    sizes = [512, MIB, MIB + 512, 10 * MIB - 512, 10 * MIB, 33 * MIB + 512]
+    assert [segment_bytes(each, settings) for each in sizes] == [
+        naive.segment_bytes(each) for each in sizes
+    ]
+    growing = AllocatorSettings(large_segment_bytes=12 * MIB, expandable_segments=True)
+    assert [segment_bytes(each, growing) // MIB for each in sizes] == [2, 2, 12, 12, 12, 36]

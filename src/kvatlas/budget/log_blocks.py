@@ -102,7 +102,7 @@ def _require_plain(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise _unreadable(path, error.strerror) from None
+        raise _unreadable(path, error.strerror or "nothing") from None
     if not stat.S_ISREG(mode):
         raise _unreadable(path, "not a plain file")
 

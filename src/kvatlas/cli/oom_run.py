@@ -189,7 +189,6 @@ def _explain(
     from kvatlas.device import DeviceTwin
     from kvatlas.device.stack_words import stack_name
     from kvatlas.oom import explain_snapshot
-    from kvatlas.oom.scene import failures_in
 
     memory = None if flags.memory is None else parse_bytes(flags.memory, field="--memory")
     if memory is not None and memory < 1:
@@ -202,7 +201,7 @@ def _explain(
     if device is not None and flags.device is None and snapshot.trace(device) is None:
         device = None  # a process that sees one GPU of several counts it as 0
     if device is None and len(snapshot.traces) > 1:
-        failed = [each.device for each in snapshot.traces if failures_in(each)]
+        failed = [each.device for each in snapshot.traces if each.failures().size]
         device = failed[0] if len(failed) == 1 else None
     twin = DeviceTwin(snapshot, device)
     with (

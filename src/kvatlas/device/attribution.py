@@ -18,10 +18,23 @@ from numpy.typing import NDArray
 from kvatlas.device._twin_state_kernel import SMALL_SEGMENT
 from kvatlas.device.moment import AllocatorMoment
 
-__all__ = ["StackBytes", "bytes_by_stack", "stuck_of_segments"]
+__all__ = ["HeldBytes", "StackBytes", "bytes_by_stack", "held_by_stack", "stuck_of_segments"]
 
 I64 = NDArray[np.int64]
 _INACTIVE = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldBytes:
+    """Live blocks per stack: (stacks,) each, but `number`: (live blocks,) each one's stack's place.
+
+    `stack` is the snapshot's number, 0: not known. `held_bytes` sums to the active bytes.
+    """
+
+    stack: I64
+    held_bytes: I64
+    blocks: I64
+    number: I64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +48,18 @@ class StackBytes:
     held_bytes: I64
     stuck_bytes: I64
     blocks: I64
+
+
+def held_by_stack(moment: AllocatorMoment) -> HeldBytes:
+    """Return what every stack with live blocks holds; O(n log n)."""
+    live = np.flatnonzero(moment.block_state != _INACTIVE)
+    stack, number, blocks = np.unique(
+        moment.block_stack[live], return_inverse=True, return_counts=True
+    )
+    number = number.reshape(-1)
+    held = np.zeros(stack.size, np.int64)
+    np.add.at(held, number, moment.block_bytes[live])
+    return HeldBytes(stack.astype(np.int64), held, blocks.astype(np.int64), number)
 
 
 def stuck_of_segments(moment: AllocatorMoment, large_page_bytes: int) -> I64:
@@ -62,12 +87,8 @@ def bytes_by_stack(moment: AllocatorMoment, large_page_bytes: int) -> StackBytes
     stuck = stuck_of_segments(moment, large_page_bytes)
     segment = np.repeat(np.arange(stuck.size), np.diff(moment.first_block))
     live = np.flatnonzero(moment.block_state != _INACTIVE)
-    stacks, number, blocks = np.unique(
-        moment.block_stack[live], return_inverse=True, return_counts=True
-    )
-    number = number.reshape(-1)
-    held = np.zeros(stacks.size, np.int64)
-    np.add.at(held, number, moment.block_bytes[live])
+    held = held_by_stack(moment)
+    stacks, number = held.stack, held.number
     # Segments and the stacks in them, once each; the first ones take what does not divide.
     pairs = np.unique(segment[live] * max(1, stacks.size) + number)
     home, who = np.divmod(pairs, max(1, stacks.size))
@@ -77,4 +98,4 @@ def bytes_by_stack(moment: AllocatorMoment, large_page_bytes: int) -> StackBytes
     share, rest = np.divmod(stuck[home], sharers[home])
     shares = np.zeros(stacks.size, np.int64)
     np.add.at(shares, who, share + (rank < rest))
-    return StackBytes(stacks.astype(np.int64), held, shares, blocks.astype(np.int64))
+    return StackBytes(stacks, held.held_bytes, shares, held.blocks)

@@ -65,6 +65,18 @@ class Limits:
             if limit is not None and not 1 <= limit <= UNLIMITED:
                 raise InputError("no number of bytes of any memory", field=name, value=limit)
 
+    @classmethod
+    def under(cls, capacity_bytes: int | None, fraction: float | None) -> Limits:
+        """Return the limits of a device of so many bytes under PyTorch's memory fraction.
+
+        None: no limit, and no fraction; a fraction of no limit allows everything.
+        """
+        if capacity_bytes is None or fraction is None:
+            return cls(capacity_bytes=capacity_bytes)
+        return cls(
+            capacity_bytes=capacity_bytes, allowed_bytes=max(1, int(capacity_bytes * fraction))
+        )
+
 
 def empty_twin(
     pools: I64, streams: I64, settings: AllocatorSettings, limits: Limits, first_address: int

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kvatlas.device.attribution import held_by_stack
 from kvatlas.device.moment import AllocatorMoment
 from kvatlas.device.results import RecordedReplay, Start
 from kvatlas.device.settings import AllocatorSettings
+from kvatlas.device.snapshot import SEGMENT_ALLOC, SEGMENT_UNMAP
 from kvatlas.device.stack_keys import StackKey, stack_key
 from kvatlas.device.stack_words import stack_name
 from kvatlas.device.survival import Survival, survivals
@@ -124,7 +126,8 @@ def side_of(
     for one in survivals(twin, tried, start=start):
         found[one.settings] = one
         yield None
-    action = twin.trace.action
+    trace = twin.trace
+    calls = (trace.action >= SEGMENT_ALLOC) & (trace.action <= SEGMENT_UNMAP)
     yield Side(
         settings=twin.settings,
         replay=replay,
@@ -135,8 +138,8 @@ def side_of(
             "stuck": int(timeline.stuck_bytes.max(initial=0)),
             "idle": int(timeline.idle_bytes.max(initial=0)),
             "allocs": replay.allocs,
-            "driver_calls": int(np.count_nonzero((action >= 3) & (action <= 6))),
-            "ooms": int(np.count_nonzero(action == 7)),
+            "driver_calls": int(np.count_nonzero(calls)),
+            "ooms": int(trace.failures().size),
         },
         survivals=found,
         held=held,
@@ -180,13 +183,10 @@ def compare_sides(before: Side, after: Side) -> DeviceDiff:
 def _held(
     twin: DeviceTwin, moment: AllocatorMoment
 ) -> tuple[dict[StackKey, int], dict[StackKey, str]]:
-    live = moment.block_state != 0
-    numbers, inverse = np.unique(moment.block_stack[live], return_inverse=True)
-    sums = np.zeros(numbers.size, np.int64)
-    np.add.at(sums, inverse.reshape(-1), moment.block_bytes[live])
+    by_number = held_by_stack(moment)
     held: dict[StackKey, int] = {}
     labels: dict[StackKey, str] = {}
-    for number, size in zip(numbers.tolist(), sums.tolist(), strict=True):
+    for number, size in zip(by_number.stack.tolist(), by_number.held_bytes.tolist(), strict=True):
         frames = twin.snapshot.stacks.of(number)
         key = stack_key(frames)
         held[key] = held.get(key, 0) + size

@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 
 from kvatlas.device._twin_state_kernel import SMALL_SEGMENT
 from kvatlas.device.moment import AllocatorMoment
-from kvatlas.device.operations import (
+from kvatlas.device.results import Timeline
+from kvatlas.device.snapshot import (
     ALLOC,
     FREE_COMPLETED,
     FREE_REQUESTED,
     SEGMENT_ALLOC,
     SEGMENT_MAP,
     SEGMENT_UNMAP,
+    DeviceTrace,
 )
-from kvatlas.device.results import Timeline
-from kvatlas.device.snapshot import DeviceTrace
 
 __all__ = ["BEFORE", "NEVER", "DeviceLives", "lives_of"]
 

@@ -25,15 +25,18 @@ from kvatlas.device._twin_state_kernel import (
 )
 from kvatlas.device.columns import ACTIONS
 from kvatlas.device.releases import own_course
-from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
+from kvatlas.device.snapshot import (
+    ALLOC,
+    FREE_COMPLETED,
+    DeviceSnapshot,
+    DeviceTrace,
+)
 from kvatlas.errors import InputError
 
 __all__ = ["Links", "Places", "link", "places_of", "taken"]
 
 I64 = NDArray[np.int64]
 
-ALLOC, FREE_REQUESTED, FREE_COMPLETED = 0, 1, 2
-SEGMENT_ALLOC, SEGMENT_FREE, SEGMENT_MAP, SEGMENT_UNMAP, OOM = 3, 4, 5, 6, 7
 _CODES = dict(
     zip(
         ACTIONS,

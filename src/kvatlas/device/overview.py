@@ -12,9 +12,8 @@ import numpy as np
 
 from kvatlas.device.attribution import bytes_by_stack
 from kvatlas.device.moment import AllocatorMoment, PinningStack
-from kvatlas.device.operations import OOM, SEGMENT_FREE, SEGMENT_UNMAP
 from kvatlas.device.results import RecordedReplay, Timeline
-from kvatlas.device.snapshot import Frame
+from kvatlas.device.snapshot import SEGMENT_FREE, SEGMENT_UNMAP, Frame
 from kvatlas.device.twin import DeviceTwin
 from kvatlas.errors import InputError
 
@@ -132,7 +131,7 @@ def overview_of(twin: DeviceTwin, at: str = "auto", among: range | None = None) 
             asked_bytes=int(trace.nbytes[event]),
             free_bytes=int(trace.address[event]),
         )
-        for event in np.flatnonzero(trace.action == OOM).tolist()
+        for event in trace.failures().tolist()
     )
     event, why = _event(at, timeline, failures, range(len(trace)) if among is None else among)
     moment = twin.moment(event)

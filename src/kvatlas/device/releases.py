@@ -21,14 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.device._twin_state_kernel import EMPTY_CACHE
-from kvatlas.device.snapshot import DeviceTrace
+from kvatlas.device.snapshot import (
+    ALLOC,
+    FREE_COMPLETED,
+    FREE_REQUESTED,
+    OOM,
+    SEGMENT_ALLOC,
+    SEGMENT_FREE,
+    SEGMENT_MAP,
+    SEGMENT_UNMAP,
+    DeviceTrace,
+)
 
 __all__ = ["own_course"]
 
 I64 = NDArray[np.int64]
-
-_ALLOC, _FREE_REQUESTED, _FREE_COMPLETED = 0, 1, 2
-_SEGMENT_ALLOC, _SEGMENT_FREE, _SEGMENT_MAP, _SEGMENT_UNMAP, _OOM = 3, 4, 5, 6, 7
 
 
 def own_course(trace: DeviceTrace, codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], I64]:
@@ -39,8 +46,8 @@ def own_course(trace: DeviceTrace, codes: NDArray[np.uint8]) -> tuple[NDArray[np
     """
     action = trace.action
     order = np.arange(action.size)
-    gives = (action == _SEGMENT_FREE) | (action == _SEGMENT_UNMAP)
-    failures = np.flatnonzero(action == _OOM)
+    gives = (action == SEGMENT_FREE) | (action == SEGMENT_UNMAP)
+    failures = trace.failures()
     if not gives.any() and not failures.size:
         return codes, order
     codes = codes.copy()
@@ -49,18 +56,18 @@ def own_course(trace: DeviceTrace, codes: NDArray[np.uint8]) -> tuple[NDArray[np
     while at < places.size:
         # A series: releases, and frees that complete between them.
         first = end = int(places[at])
-        while end < action.size and (gives[end] or action[end] == _FREE_COMPLETED):
+        while end < action.size and (gives[end] or action[end] == FREE_COMPLETED):
             end += 1
         last = int(places[np.searchsorted(places, end) - 1])
         at = int(np.searchsorted(places, end))
-        takes = end < action.size and action[end] in (_SEGMENT_ALLOC, _SEGMENT_MAP, _OOM)
+        takes = end < action.size and action[end] in (SEGMENT_ALLOC, SEGMENT_MAP, OOM)
         if not takes or trace.stack[end] != trace.stack[last]:
             codes[last] = EMPTY_CACHE
             continue
         request = end
-        while request < action.size and action[request] in (_SEGMENT_ALLOC, _SEGMENT_MAP):
+        while request < action.size and action[request] in (SEGMENT_ALLOC, SEGMENT_MAP):
             request += 1
-        if request < action.size and action[request] in (_ALLOC, _OOM):
+        if request < action.size and action[request] in (ALLOC, OOM):
             _put_behind(trace, order, first, request)
     for at in failures.tolist():
         if order[at] == at:  # there was nothing to release
@@ -71,16 +78,16 @@ def own_course(trace: DeviceTrace, codes: NDArray[np.uint8]) -> tuple[NDArray[np
 def _put_behind(trace: DeviceTrace, order: I64, first: int, request: int) -> None:
     """Put the completions before and in a series of releases behind the request it was for."""
     begin = first
-    while begin > 0 and trace.action[begin - 1] == _FREE_COMPLETED:
+    while begin > 0 and trace.action[begin - 1] == FREE_COMPLETED:
         at = begin - 1
         before = at - 1
         if (
             before >= 0
-            and trace.action[before] == _FREE_REQUESTED
+            and trace.action[before] == FREE_REQUESTED
             and trace.address[before] == trace.address[at]
         ):
             break  # it completed at once, and belongs to the program
         begin = at
     part = order[begin : request + 1]
-    completes = trace.action[begin : request + 1] == _FREE_COMPLETED
+    completes = trace.action[begin : request + 1] == FREE_COMPLETED
     part[:] = np.concatenate([part[~completes], part[completes]])

@@ -14,6 +14,14 @@ from numpy.typing import NDArray
 from kvatlas.device.settings import AllocatorSettings
 
 __all__ = [
+    "ALLOC",
+    "FREE_COMPLETED",
+    "FREE_REQUESTED",
+    "OOM",
+    "SEGMENT_ALLOC",
+    "SEGMENT_FREE",
+    "SEGMENT_MAP",
+    "SEGMENT_UNMAP",
     "AllocatorBlocks",
     "AllocatorSegments",
     "Annotations",
@@ -26,6 +34,10 @@ __all__ = [
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 U8 = NDArray[np.uint8]
+
+ALLOC, FREE_REQUESTED, FREE_COMPLETED = 0, 1, 2
+SEGMENT_ALLOC, SEGMENT_FREE, SEGMENT_MAP, SEGMENT_UNMAP, OOM = 3, 4, 5, 6, 7
+"""Codes of what an event is: places in `kvatlas.device.ACTIONS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +148,10 @@ class DeviceTrace:
 
     def __len__(self) -> int:
         return self.action.size
+
+    def failures(self) -> I64:
+        """Return the events that are out-of-memory errors; O(n)."""
+        return np.flatnonzero(self.action == OOM)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

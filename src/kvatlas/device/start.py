@@ -25,18 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.device._twin_state_kernel import MIB, SMALL_SEGMENT
-from kvatlas.device.operations import (
+from kvatlas.device.operations import Links, Places
+from kvatlas.device.rounding import round_sizes
+from kvatlas.device.settings import AllocatorSettings
+from kvatlas.device.snapshot import (
     ALLOC,
     SEGMENT_ALLOC,
     SEGMENT_FREE,
     SEGMENT_MAP,
     SEGMENT_UNMAP,
-    Links,
-    Places,
+    DeviceSnapshot,
+    DeviceTrace,
 )
-from kvatlas.device.rounding import round_sizes
-from kvatlas.device.settings import AllocatorSettings
-from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
 from kvatlas.errors import InputError
 
 __all__ = ["StartState", "empty_state", "state_at_start"]

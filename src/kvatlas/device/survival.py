@@ -183,9 +183,7 @@ def _smallest(twin: DeviceTwin, free: WhatIf, fraction: float | None) -> WhatIf:
     share = fraction or 1.0
 
     def run(steps: int) -> WhatIf:
-        capacity = steps * CAPACITY_STEP_BYTES
-        allowed = None if fraction is None else max(1, int(capacity * fraction))
-        limits = Limits(capacity_bytes=capacity, allowed_bytes=allowed)
+        limits = Limits.under(steps * CAPACITY_STEP_BYTES, fraction)
         return twin.what_if(free.settings, limits, start=free.start)
 
     low = int(free.peak_active_bytes / share) // CAPACITY_STEP_BYTES

@@ -11,10 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from kvatlas.device.build import Limits
-from kvatlas.device.operations import OOM
 from kvatlas.device.results import RecordedReplay, Start, WhatIf
 from kvatlas.device.settings import AllocatorSettings
 from kvatlas.device.survival import CANDIDATES, COLLECTING_FRACTION, Survival, survival
@@ -88,10 +85,7 @@ def trials(
     """
     start = start or "rebuilt"
     for each in asked:
-        allowed = None
-        if memory_bytes is not None and each.fraction is not None:
-            allowed = max(1, int(memory_bytes * each.fraction))
-        limits = Limits(capacity_bytes=memory_bytes, allowed_bytes=allowed)
+        limits = Limits.under(memory_bytes, each.fraction)
         yield Trial(
             asked=each,
             run=twin.what_if(each.settings, limits, start=start),
@@ -104,7 +98,7 @@ def memory_at_failure(twin: DeviceTwin, recorded: RecordedReplay) -> int | None:
 
     Bytes that it held then, and those that the device had left; not what other processes held.
     """
-    failures = np.flatnonzero(twin.trace.action == OOM)
+    failures = twin.trace.failures()
     if not failures.size:
         return None
     first = int(failures[0])

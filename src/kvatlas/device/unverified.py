@@ -10,9 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from kvatlas.device.build import Limits
-from kvatlas.device.operations import OOM, SEGMENT_FREE, SEGMENT_UNMAP, Places
+from kvatlas.device.operations import Places
 from kvatlas.device.settings import AllocatorSettings
-from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace
+from kvatlas.device.snapshot import (
+    FREE_COMPLETED,
+    FREE_REQUESTED,
+    SEGMENT_FREE,
+    SEGMENT_UNMAP,
+    DeviceSnapshot,
+    DeviceTrace,
+)
 
 __all__ = ["of_recording", "of_run"]
 
@@ -27,7 +34,7 @@ def of_recording(snapshot: DeviceSnapshot, trace: DeviceTrace, places: Places) -
     found += _trace(trace, places)
     if np.isin(trace.action, (SEGMENT_FREE, SEGMENT_UNMAP)).any():
         found.append("segments given back")
-    if (trace.action == OOM).any():
+    if trace.failures().size:
         found.append("out of memory")
     return _labelled(found)
 
@@ -70,9 +77,9 @@ def _trace(trace: DeviceTrace, places: Places) -> list[str]:
         found.append("several streams")
     if places.pools.any():
         found.append("private memory pools")
-    requested = np.flatnonzero(trace.action == 1)
+    requested = np.flatnonzero(trace.action == FREE_REQUESTED)
     following = np.minimum(requested + 1, len(trace) - 1)
-    if (trace.action[following] != 2).any():
+    if (trace.action[following] != FREE_COMPLETED).any():
         found.append("frees that wait for another stream")
     return found
 

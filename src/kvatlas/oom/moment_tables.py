@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvatlas.device import AllocatorMoment
+from kvatlas.device.attribution import held_by_stack
 
 __all__ = [
     "MOST_ROWS",
@@ -91,14 +92,14 @@ def _segment(moment: AllocatorMoment, at: int) -> PinnedSegment:
 
 def holders(moment: AllocatorMoment) -> tuple[Holder, ...]:
     """Return the stacks whose live blocks hold most; O(n log n)."""
-    live = np.flatnonzero(moment.block_state != 0)
-    stacks, at = np.unique(moment.block_stack[live], return_inverse=True)
-    at = at.reshape(-1)
-    held = np.bincount(at, weights=moment.block_bytes[live], minlength=stacks.size)
-    blocks = np.bincount(at, minlength=stacks.size)
-    order = np.argsort(-held, kind="stable")[:MOST_ROWS]
+    held = held_by_stack(moment)
+    order = np.argsort(-held.held_bytes, kind="stable")[:MOST_ROWS]
     return tuple(
-        Holder(stack=int(stacks[one]), blocks=int(blocks[one]), held_bytes=int(held[one]))
+        Holder(
+            stack=int(held.stack[one]),
+            blocks=int(held.blocks[one]),
+            held_bytes=int(held.held_bytes[one]),
+        )
         for one in order
     )
 

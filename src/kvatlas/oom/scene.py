@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from kvatlas.device import AllocatorMoment, DeviceTwin, Limits, PinningStack
+from kvatlas.device.rounding import segment_bytes
 from kvatlas.device.settings import AllocatorSettings
-from kvatlas.device.snapshot import DeviceTrace
+from kvatlas.device.snapshot import OOM
 from kvatlas.errors import InputError
 from kvatlas.oom.moment_tables import (
     MOST_ROWS,
@@ -25,10 +26,7 @@ from kvatlas.oom.moment_tables import (
     private_pools,
 )
 
-__all__ = ["Scene", "failures_in", "recorded_scene", "replayed_scene", "segment_bytes"]
-
-_OOM = 7
-_MIB = 1 << 20
+__all__ = ["Scene", "recorded_scene", "replayed_scene"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +66,10 @@ class Scene:
     pools: tuple[PrivatePool, ...]
 
 
-def failures_in(trace: DeviceTrace) -> list[int]:
-    """Return the events of the recorded out-of-memory errors."""
-    found: list[int] = np.flatnonzero(trace.action == _OOM).tolist()
-    return found
-
-
 def recorded_scene(twin: DeviceTwin, event: int) -> Scene:
     """Return the scene of a recorded failure. Two replays. Raises: InputError for no failure."""
     trace = twin.trace
-    if not 0 <= event < len(trace) or trace.action[event] != _OOM:
+    if not 0 <= event < len(trace) or trace.action[event] != OOM:
         raise InputError("no out-of-memory error of this trace", field="event", value=event)
     moment = twin.moment(event)
     series = twin.replay_recorded().timeline
@@ -127,16 +119,6 @@ def replayed_scene(
     )
 
 
-def segment_bytes(asked: int, settings: AllocatorSettings) -> int:
-    """Return the segment that the driver is asked for when a request finds no block."""
-    if asked <= _MIB:
-        return 2 * _MIB
-    if settings.expandable_segments or asked < 10 * _MIB:
-        page = settings.large_segment_bytes
-        return -(-asked // page) * page
-    return -(-asked // (2 * _MIB)) * 2 * _MIB
-
-
 def _scene(
     twin: DeviceTwin,
     moment: AllocatorMoment,
@@ -156,7 +138,7 @@ def _scene(
     return Scene(
         recorded=recorded,
         event=event,
-        failures=len(failures_in(twin.trace)),
+        failures=int(twin.trace.failures().size),
         asked_bytes=asked,
         needed_bytes=segment_bytes(asked, settings),
         free_bytes=free,

@@ -11,7 +11,7 @@ from kvatlas.device import DeviceTwin, Limits, RecordedReplay
 from kvatlas.device.stack_words import stack_name
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
-from kvatlas.oom.scene import Scene, failures_in
+from kvatlas.oom.scene import Scene
 from kvatlas.oom.settings_table import SettingOutcome
 from kvatlas.oom.snapshot_remedies import choose_setting, snapshot_remedies
 from kvatlas.oom.verdict import (
@@ -96,7 +96,13 @@ def scene_verdict(
         notes=(
             *_doubts(replayed, tight, scene),
             *_notes(
-                scene, capacity, check.ran_out_at, failures_in(twin.trace), limited, chosen, message
+                scene,
+                capacity,
+                check.ran_out_at,
+                twin.trace.failures().tolist(),
+                limited,
+                chosen,
+                message,
             ),
         ),
         unverified=tuple(dict.fromkeys(unverified)),

@@ -57,8 +57,7 @@ def outcome(
     More memory is not always better: a segment that is not given back, because it need not be, can
     lie badly later. So that it passes in less does not say that it passes here; that is run.
     """
-    allowed = None if one.fraction is None else max(1, int(capacity_bytes * one.fraction))
-    limits = Limits(capacity_bytes=capacity_bytes, allowed_bytes=allowed)
+    limits = Limits.under(capacity_bytes, one.fraction)
     survives = not twin.what_if(one.settings, limits, start=one.start).oom
     needs = min(one.capacity_bytes, capacity_bytes) if survives else one.capacity_bytes
     blocks: int | None = 0

@@ -12,16 +12,11 @@ from dataclasses import dataclass
 
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.device import DeviceTwin
+from kvatlas.device.rounding import segment_bytes
 from kvatlas.device.survival import CANDIDATES, survivals
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
-from kvatlas.oom.scene import (
-    Scene,
-    failures_in,
-    recorded_scene,
-    replayed_scene,
-    segment_bytes,
-)
+from kvatlas.oom.scene import Scene, recorded_scene, replayed_scene
 from kvatlas.oom.scene_verdict import scene_verdict
 from kvatlas.oom.settings_table import SettingOutcome, outcome
 from kvatlas.oom.unseen_verdict import unseen_verdict
@@ -135,7 +130,7 @@ def _scene(twin: DeviceTwin, capacity: int | None, message: OomMessage | None) -
     """Return the failure to explain: in the given memory, or the recorded one that is meant."""
     if capacity is not None:
         return replayed_scene(twin, capacity)
-    events = failures_in(twin.trace)
+    events = twin.trace.failures().tolist()
     if not events:
         return None
     chosen = events[-1]  # the one that nobody survived, as a rule

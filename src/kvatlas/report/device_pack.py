@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from kvatlas.device.lives import NEVER, DeviceLives
 from kvatlas.device.results import Timeline
-from kvatlas.device.snapshot import DeviceSnapshot, DeviceTrace, Frame, Stacks
+from kvatlas.device.snapshot import OOM, DeviceSnapshot, DeviceTrace, Frame, Stacks
 from kvatlas.device.stack_words import call_name, is_telling, stack_name
 from kvatlas.report.packing import folded, packed
 from kvatlas.report.plain_text import plain
@@ -85,7 +85,7 @@ def device_data(
     step = max(1, -(-len(events) // _TIMES))
     times = trace.time_us[events.start : events.stop : step]
     streams["time"] = folded(np.diff(times, prepend=times[:1]))
-    failed = np.flatnonzero(trace.action[events.start : events.stop] == 7)
+    failed = np.flatnonzero(trace.action[events.start : events.stop] == OOM)
     pools = np.unique(lives.segment_pool[segments]).tolist()
     return {
         "events": len(events),
