@@ -7,8 +7,6 @@ Owns: errors that name the flag, which view is written where. Leaves to others: 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -57,7 +55,9 @@ def run_budget(flags: BudgetFlags) -> int:
     Raises: InputError.
     """
     _check_files(flags)
-    with _naming_flags():
+    from kvatlas.cli.flag_names import naming_own_flags
+
+    with naming_own_flags(_FIELDS, _FLAG_OF_FIELD):
         try:
             document = _document(flags)
         except KeyboardInterrupt:
@@ -139,17 +139,3 @@ def _log_side(found: Budget, log: StartupLog) -> LogSide:
         rows=compare(found, real),
         notes=tuple(log_notes(found, log, real)),
     )
-
-
-@contextmanager
-def _naming_flags() -> Iterator[None]:
-    """Let errors about a setting name the flag that holds it."""
-    try:
-        yield
-    except InputError as error:
-        if error.line is None and error.file is None and error.field is not None:
-            if error.field in _FLAG_OF_FIELD:
-                error.field = _FLAG_OF_FIELD[error.field]
-            elif error.field in _FIELDS:
-                error.field = "--" + error.field.replace("_", "-")
-        raise
