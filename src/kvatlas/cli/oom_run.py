@@ -6,8 +6,6 @@ the explanation (`kvatlas.oom`), views (`kvatlas.report`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +37,9 @@ def run_oom(flags: OomFlags) -> int:
     if flags.json is not None:
         for read in (flags.source, flags.snapshot):
             require_writable(flags.json, "--json", None if read == STDOUT else read)
-    with _naming_flags():
+    from kvatlas.cli.flag_names import naming_own_flags
+
+    with naming_own_flags(_FIELDS, _FLAG_OF_FIELD):
         document = _document(flags)
     if flags.json is not None:
         from kvatlas.report.replay_json import json_bytes
@@ -189,20 +189,14 @@ def _explain(
     from kvatlas.device import DeviceTwin
     from kvatlas.device.stack_words import stack_name
     from kvatlas.oom import explain_snapshot
+    from kvatlas.oom.snapshot_verdict import failed_device
 
     memory = None if flags.memory is None else parse_bytes(flags.memory, field="--memory")
     if memory is not None and memory < 1:
         raise InputError("not a size of any memory", field="--memory", value=flags.memory)
     message = None if failure is None else failure.message
-    device = flags.device
-    if device is None and message is not None:
-        device = message.device
     snapshot = open_snapshot(path)
-    if device is not None and flags.device is None and snapshot.trace(device) is None:
-        device = None  # a process that sees one GPU of several counts it as 0
-    if device is None and len(snapshot.traces) > 1:
-        failed = [each.device for each in snapshot.traces if each.failures().size]
-        device = failed[0] if len(failed) == 1 else None
+    device = failed_device(snapshot, message) if flags.device is None else flags.device
     twin = DeviceTwin(snapshot, device)
     with (
         ProgressLine("Replaying under other settings", None, "settings") as line,
@@ -217,23 +211,5 @@ def _explain(
             on_done=line.update,
             stop=lambda: interrupts.wanted,
         )
-    scene = found.scene
-    numbers: set[int] = set()
-    if scene is not None:
-        numbers = {scene.stack, *(one.stack for one in scene.segments)}
-        numbers |= {one.stack for one in scene.pinning}
-        numbers |= {one.stack for one in scene.holders}
+    numbers = () if found.scene is None else found.scene.stacks
     return found, {number: stack_name(snapshot.stacks.of(number)) for number in numbers}
-
-
-@contextmanager
-def _naming_flags() -> Iterator[None]:
-    """Give errors about a field the name of its flag."""
-    try:
-        yield
-    except InputError as error:
-        if error.file is None and error.field in _FLAG_OF_FIELD:
-            error.field = _FLAG_OF_FIELD[error.field]
-        elif error.file is None and error.field in _FIELDS:
-            error.field = "--" + error.field.replace("_", "-")
-        raise

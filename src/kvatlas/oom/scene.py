@@ -65,6 +65,13 @@ class Scene:
     holders: tuple[Holder, ...]
     pools: tuple[PrivatePool, ...]
 
+    @property
+    def stacks(self) -> frozenset[int]:
+        """The numbers of all stacks in it."""
+        numbers = {self.stack, *(one.stack for one in self.segments)}
+        numbers |= {one.stack for one in self.pinning} | {one.stack for one in self.holders}
+        return frozenset(numbers)
+
 
 def recorded_scene(twin: DeviceTwin, event: int) -> Scene:
     """Return the scene of a recorded failure. Two replays. Raises: InputError for no failure."""

@@ -1,7 +1,7 @@
 """Why a recorded request failed, and the one settings change under which it does not.
 
-Owns: which failure of a snapshot is meant, in how much memory, and the order of the work. Leaves
-to others: the scene (`scene`), the settings' runs (`kvatlas.device.survival`), the verdicts
+Owns: which device and failure of a snapshot are meant, in how much memory, the order of the work.
+Leaves to others: the scene (`scene`), the settings' runs (`kvatlas.device.survival`), the verdicts
 (`scene_verdict`, `unseen_verdict`).
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.device import DeviceTwin
 from kvatlas.device.rounding import segment_bytes
+from kvatlas.device.snapshot import DeviceSnapshot
 from kvatlas.device.survival import CANDIDATES, survivals
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
@@ -22,7 +23,7 @@ from kvatlas.oom.settings_table import SettingOutcome, outcome
 from kvatlas.oom.unseen_verdict import unseen_verdict
 from kvatlas.oom.verdict import OomVerdict
 
-__all__ = ["SnapshotExplanation", "explain_snapshot"]
+__all__ = ["SnapshotExplanation", "explain_snapshot", "failed_device"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,17 @@ class SnapshotExplanation:
     settings_rows: tuple[SettingOutcome, ...]
     untried: int
     verdict: OomVerdict
+
+
+def failed_device(snapshot: DeviceSnapshot, message: OomMessage | None = None) -> int | None:
+    """Return the device that failed: the message's, or the only one with a failure; else None."""
+    # A process that sees one GPU of several counts it as 0: then the message's is not here.
+    if message is not None and snapshot.trace(message.device) is not None:
+        return message.device
+    if len(snapshot.traces) == 1:
+        return None
+    failed = [each.device for each in snapshot.traces if each.failures().size]
+    return failed[0] if len(failed) == 1 else None
 
 
 def explain_snapshot(
