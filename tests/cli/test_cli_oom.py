@@ -62,7 +62,7 @@ def test_both_fit_into_a_terminal(both: Done) -> None:
         "1 PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
         "[replayed · no KV block]",
         "What would have been enough",
-        "Who pins free bytes",
+        "Who pins what is stuck",
         "stack not known",
         "Pinned segments the 8 of 67",
         "The same requests under other settings in 1.63 GiB",

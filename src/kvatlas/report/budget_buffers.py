@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from kvatlas.budget import Buffers, RecordedLoad
 from kvatlas.report.budget_document import BudgetDocument
+from kvatlas.report.numbers import times
 from kvatlas.report.text_table import TextTable
 from kvatlas.units import format_bytes
 
@@ -38,8 +39,7 @@ def load_table(load: RecordedLoad) -> TextTable:
     if load.survival_bytes is not None:
         text = "the smallest memory in which the same requests are served"
         if load.survival_retries:
-            times = "once" if load.survival_retries == 1 else f"{load.survival_retries:,} times"
-            text += f", releasing all that is cached {times}"
+            text += f", releasing all that is cached {times(load.survival_retries)}"
         rows.append(("survives from", load.survival_bytes, text))
     same = "identical" if load.identical else "NOT identical"
     return TextTable(
@@ -69,8 +69,10 @@ def _load_notes(load: RecordedLoad) -> Iterator[str]:
             "(kvatlas.device says where)"
         )
     if load.failures:
-        times = "once" if load.failures == 1 else f"{load.failures:,} times"
-        yield f"memory ran out {times} in the snapshot; the peaks are those with enough of it"
+        yield (
+            f"memory ran out {times(load.failures)} in the snapshot; the peaks are those with "
+            "enough of it"
+        )
     if load.survival_bytes is None:
         yield "interrupted before the survival capacity was known: stuck bytes are the buffer"
     if load.unverified:

@@ -16,7 +16,7 @@ from kvatlas.report.console import heading
 from kvatlas.report.curve_terminal import terminal_notes
 from kvatlas.report.device_diff_document import DeviceDiffDocument
 from kvatlas.report.device_words import settings_name, subtitle, unverified_note
-from kvatlas.report.numbers import count, percent
+from kvatlas.report.numbers import count, percent, signed_bytes
 from kvatlas.report.plain_text import plain
 from kvatlas.report.text_table import TextTable, terminal_table
 from kvatlas.units import format_bytes
@@ -119,7 +119,7 @@ def _stacks(document: DeviceDiffDocument) -> TextTable:
         columns=("change", "A", "B", "stack: what was asked for, and by whom"),
         rows=tuple(
             (
-                _signed(each.change),
+                signed_bytes(each.change),
                 format_bytes(each.before),
                 format_bytes(each.after),
                 each.label,
@@ -153,13 +153,9 @@ def _row(title: str, each: Change) -> tuple[str, ...]:
         title,
         format_bytes(each.before),
         format_bytes(each.after),
-        _signed(each.change) if each.change else "",
+        signed_bytes(each.change) if each.change else "",
         _share(each),
     )
-
-
-def _signed(size: int) -> str:
-    return f"+{format_bytes(size)}" if size > 0 else format_bytes(size)
 
 
 def _value(value: int, is_count: bool) -> str:

@@ -1,7 +1,7 @@
 """What the report on a snapshot says, in a terminal and on a page.
 
-Owns: its sentences, facts and tables. Leaves to others: their look, how a stack is named
-(`stack_words`), every figure.
+Owns: its sentences and facts. Leaves to others: tables (`device_tables`), how a stack is named
+(`stack_words`), looks, every figure.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from kvatlas.device.stack_words import stack_name
 from kvatlas.report.device_report_document import DeviceReportDocument
+from kvatlas.report.device_tables import stack_holders_table, stack_pinners_table
 from kvatlas.report.device_words import unverified_note
-from kvatlas.report.numbers import count, percent, seconds
+from kvatlas.report.numbers import count, percent, seconds, times
 from kvatlas.report.text_table import TextTable
 from kvatlas.units import format_bytes
 
@@ -37,13 +38,8 @@ def sentences(document: DeviceReportDocument) -> Iterator[str]:
     peak = {one.name: one for one in document.found.peaks}
     if document.found.failures:
         first = document.found.failures[0]
-        times = (
-            "once"
-            if len(document.found.failures) == 1
-            else f"{count(len(document.found.failures))} times"
-        )
         yield (
-            f"Out of memory {times}: at event {count(first.event)} "
+            f"Out of memory {times(len(document.found.failures))}: at event {count(first.event)} "
             f"{format_bytes(first.asked_bytes)} were asked for and the driver had "
             f"{format_bytes(first.free_bytes)}."
         )
@@ -128,41 +124,20 @@ def notes(document: DeviceReportDocument) -> Iterator[str]:
 
 def pinners_table(document: DeviceReportDocument, rows: int = 8) -> TextTable:
     """Return who pins stuck bytes at the moment."""
-    return TextTable(
-        "Who pins what is stuck",
-        ("alone", "with others", "holds", "segments", "stack"),
-        tuple(
-            (
-                format_bytes(one.pins.alone_bytes),
-                format_bytes(one.pins.shared_bytes),
-                format_bytes(one.pins.held_bytes),
-                count(one.pins.segments),
-                stack_name(one.calls),
-            )
-            for one in document.found.pinners[:rows]
-        ),
+    return stack_pinners_table(
+        [(one.pins, stack_name(one.calls)) for one in document.found.pinners[:rows]],
         remark=f"at event {count(document.found.moment.event)}, {document.found.moment.why}",
-        words=frozenset({4}),
-        note="Alone: free bytes that would go back if this stack let go of its blocks. With "
-        "others: those of segments that more stacks pin, counted for each of them.",
     )
 
 
 def holders_table(document: DeviceReportDocument, rows: int = 8) -> TextTable:
     """Return who holds most at the moment."""
-    active = max(1, document.found.moment.allocated_bytes + document.found.moment.waiting_bytes)
-    return TextTable(
-        "Who holds most",
-        ("holds", "share", "blocks", "stack"),
-        tuple(
-            (
-                format_bytes(one.held_bytes),
-                percent(one.held_bytes / active),
-                count(one.blocks),
-                stack_name(one.calls),
-            )
+    moment = document.found.moment
+    return stack_holders_table(
+        [
+            (one.held_bytes, one.blocks, stack_name(one.calls))
             for one in document.found.holders[:rows]
-        ),
-        remark=f"at event {count(document.found.moment.event)}",
-        words=frozenset({3}),
+        ],
+        active_bytes=moment.allocated_bytes + moment.waiting_bytes,
+        remark=f"at event {count(moment.event)}",
     )

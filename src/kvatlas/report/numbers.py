@@ -7,7 +7,18 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["blocks", "count", "mean", "percent", "rate", "seconds"]
+from kvatlas.units import format_bytes
+
+__all__ = [
+    "blocks",
+    "count",
+    "mean",
+    "percent",
+    "rate",
+    "seconds",
+    "signed_bytes",
+    "times",
+]
 
 _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -27,6 +38,16 @@ def requests(number: int) -> str:
 def blocks(number: int) -> str:
     """Return a number of blocks: "1 block", "20,000 blocks"."""
     return "1 block" if number == 1 else f"{number:,} blocks"
+
+
+def times(number: int) -> str:
+    """Return how often: "once", "12 times"."""
+    return "once" if number == 1 else f"{number:,} times"
+
+
+def signed_bytes(size: int) -> str:
+    """Return a change in bytes: "+384 MiB", "-2 GiB", "0 B"."""
+    return f"+{format_bytes(size)}" if size > 0 else format_bytes(size)
 
 
 def mean(value: float) -> str:

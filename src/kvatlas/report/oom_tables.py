@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 from kvatlas.oom import Failure, OomVerdict, Remedy, Scene
 from kvatlas.oom.phases import PHASE_WORDS
-from kvatlas.report.numbers import count
+from kvatlas.report.device_tables import stack_holders_table, stack_pinners_table
+from kvatlas.report.device_words import settings_name
+from kvatlas.report.numbers import count, signed_bytes, times
 from kvatlas.report.oom_document import OomDocument
 from kvatlas.report.text_table import TextTable
 from kvatlas.units import format_bytes
@@ -81,7 +83,7 @@ def settings_table(document: OomDocument) -> TextTable:
     found = document.snapshot
     rows = () if found is None else found.settings_rows
     marked = frozenset(at for at, row in enumerate(rows) if row.recorded)
-    names = [(row.text or "defaults") + (" (as recorded)" if row.recorded else "") for row in rows]
+    names = [settings_name(row.text) + (" (as recorded)" if row.recorded else "") for row in rows]
     title, note = "The same requests under other settings", "from fresh segments in every row"
     if found is None or found.capacity_bytes is None:
         own = sum(row.needs_bytes for row in rows if row.recorded)
@@ -89,7 +91,7 @@ def settings_table(document: OomDocument) -> TextTable:
             title=title,
             columns=("", "needs", "beside the recorded"),
             rows=tuple(
-                (name, format_bytes(row.needs_bytes), _signed(row.needs_bytes - own))
+                (name, format_bytes(row.needs_bytes), signed_bytes(row.needs_bytes - own))
                 for name, row in zip(names, rows, strict=True)
             ),
             marked=marked,
@@ -116,27 +118,10 @@ def settings_table(document: OomDocument) -> TextTable:
     )
 
 
-def _signed(size: int) -> str:
-    return format_bytes(size) if size <= 0 else f"+{format_bytes(size)}"
-
-
 def pinning_table(scene: Scene, stacks: dict[int, str]) -> TextTable:
     """Return the stacks whose blocks pin free bytes."""
-    return TextTable(
-        title="Who pins free bytes",
-        columns=("stack", "blocks", "hold", "pin alone", "with others", "segments"),
-        rows=tuple(
-            (
-                stacks.get(one.stack) or _UNKNOWN,
-                count(one.blocks),
-                format_bytes(one.held_bytes),
-                format_bytes(one.alone_bytes),
-                format_bytes(one.shared_bytes),
-                count(one.segments),
-            )
-            for one in scene.pinning[:_ROWS]
-        ),
-        note="pin alone: would be free for others if only these blocks went",
+    return stack_pinners_table(
+        (one, stacks.get(one.stack) or _UNKNOWN) for one in scene.pinning[:_ROWS]
     )
 
 
@@ -164,14 +149,11 @@ def segments_table(scene: Scene, stacks: dict[int, str]) -> TextTable:
 
 def holders_table(scene: Scene, stacks: dict[int, str]) -> TextTable:
     """Return who holds most."""
-    return TextTable(
-        title="Who holds the memory",
-        columns=("stack", "blocks", "bytes"),
-        rows=tuple(
-            (stacks.get(one.stack) or _UNKNOWN, count(one.blocks), format_bytes(one.held_bytes))
-            for one in scene.holders[:_ROWS]
-        ),
+    rows = (
+        (one.held_bytes, one.blocks, stacks.get(one.stack) or _UNKNOWN)
+        for one in scene.holders[:_ROWS]
     )
+    return stack_holders_table(rows, active_bytes=scene.active_bytes)
 
 
 def pools_table(scene: Scene) -> TextTable:
@@ -209,11 +191,6 @@ def failures_table(document: OomDocument) -> TextTable:
         words=frozenset({1, 2}),
         note=f"and {len(failures) - _ROWS:,} more" if len(failures) > _ROWS else "",
     )
-
-
-def times(number: int) -> str:
-    """Return how often, in words."""
-    return "once" if number == 1 else f"{number:,} times"
 
 
 def failure_words(failure: Failure) -> str:
@@ -255,7 +232,7 @@ def oom_facts(document: OomDocument) -> Iterator[tuple[str, str]]:
             )
     if found is not None:
         yield "Snapshot", f"{found.events:,} events"
-        yield "Settings", found.settings or "defaults"
+        yield "Settings", settings_name(found.settings)
         if found.scene is not None and found.scene.recorded:
             which = f"event {found.scene.event:,}"
             if found.scene.failures > 1:
