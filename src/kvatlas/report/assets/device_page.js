@@ -194,7 +194,7 @@
     const pool = data.pools[segment.pool[run]];
     pairs.push(['Segment', `${bytesText(whole)}, ${flags & 1 ? 'small' : 'large'} pool`
       + (flags & 2 ? ', expandable' : '') + (segment.pool[run] ? `, private pool ${pool.join('.')}` : '')
-      + `, stream ${segment.stream[run]}`]);
+      + `, stream ${data.deviceStreams[segment.stream[run]]}`]);
     return {pairs, calls, telling};
   }
   function bornText(block) {
