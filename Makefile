@@ -96,8 +96,8 @@ lint: $(tested)
 variants := evicting tiered placed pressed
 rare := evicting-and-tiered everything tiered-by-policy-and-pressed evicting-and-placed \
   evicting-and-pressed tiered-and-pressed tiered-by-policy
-.PHONY: warm-plain $(variants:%=warm-%) $(rare:%=warm-%)
-warm-plain $(variants:%=warm-%) $(rare:%=warm-%): warm-%: $(tested)
+.PHONY: warm-plain warm-parts $(variants:%=warm-%) $(rare:%=warm-%)
+warm-plain warm-parts $(variants:%=warm-%) $(rare:%=warm-%): warm-%: $(tested)
 	@$(venv)/bin/python -m tests.warm $*
 
 warm-reports: $(tested) warm-plain
@@ -107,7 +107,8 @@ warm-reports: $(tested) warm-plain
 # The files in their order, not the largest first: those at the end are short.
 pytest := $(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --processor-time
 test: $(tested)
-	@$(MAKE) --no-print-directory --jobs $(workers) --output-sync warm-plain lint warm-reports
+	@$(MAKE) --no-print-directory --jobs $(workers) --output-sync \
+	  warm-plain lint warm-reports warm-parts
 	$(pytest) -m "not variants and not rare and not slow"
 
 # Random tests try a third of their examples in make test, all of them below.
@@ -116,7 +117,7 @@ test-variants test-rare test-vllm: export KVATLAS_COURSES := full
 # Engines with what vLLM's has not (a policy, a placement, a tier) are each compiled by themselves.
 test-variants: $(tested)
 	@echo "the slow tests, and those of engines that are not vLLM's own"
-	@$(MAKE) --no-print-directory --jobs $(workers) $(variants:%=warm-%)
+	@$(MAKE) --no-print-directory --jobs $(workers) warm-plain warm-parts $(variants:%=warm-%)
 	$(pytest) -m "(variants or slow or hypothesis) and not rare"
 	KVATLAS_DEVICE_COURSES=2000 $(venv)/bin/pytest --numprocesses auto tests/device/test_twin_model.py
 

@@ -95,10 +95,14 @@ def example(name: str) -> None:
 
 
 def plain() -> None:
-    """The engine as vLLM has it, stepwise checksums included, and what stands beside engines."""
+    """The engine as vLLM has it, stepwise checksums included, and nano-vLLM's."""
     for call in (replay, schedule, manage, pool):
         call()
     nano()
+
+
+def parts() -> None:
+    """What stands beside engines: a tier, an allocator, device memory, a byte arena."""
     tier("lru")
     allocator = BestFitAllocator(12)
     allocator.free(allocator.allocate(3) or [])
@@ -183,7 +187,7 @@ RARE = (
 )
 """Engines with several such things at once, under the marker `rare`."""
 KINDS: dict[str, Callable[[], None]] = {
-    kind.__name__.replace("_", "-"): kind for kind in (plain, *VARIANTS, *RARE)
+    kind.__name__.replace("_", "-"): kind for kind in (plain, parts, *VARIANTS, *RARE)
 }
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_both_fit_into_a_terminal(both: Done) -> None:
         "[replayed · no KV block]",
         "What would have been enough",
         "Who pins free bytes",
-        "stack not recorded",
+        "stack not known",
         "Pinned segments the 8 of 67",
         "The same requests under other settings in 1.63 GiB",
         "defaults (as recorded)",
@@ -105,6 +105,21 @@ def test_a_snapshot_alone_in_less_memory(folder: Path) -> None:
     renamed = folder / "memory-dump"
     renamed.write_bytes((folder / "oom.pickle").read_bytes())
     assert kvatlas("oom", renamed, "--json", "-").json["log"] is None
+
+
+def test_of_several_devices_the_one_that_failed(folder: Path) -> None:
+    """GIVEN a snapshot of two GPUs WHEN one of them has a failure THEN that is meant."""
+    snapshot = pickle.loads((folder / "oom.pickle").read_bytes())
+    other = NaiveAllocator(AllocatorSettings())
+    other.malloc(7 * MIB)
+    snapshot["device_traces"].insert(0, other.dump()["device_traces"][0])
+    for segment in snapshot["segments"]:
+        segment["device"] = 1
+    snapshot["segments"] += other.dump()["segments"]
+    two = folder / "two.pickle"
+    two.write_bytes(pickle.dumps(snapshot))
+    assert kvatlas("oom", two, "--json", "-").json["snapshot"]["device"] == 1
+    assert kvatlas("oom", two, "--device", 0, "--json", "-").json["verdict"]["cause"] == "unseen"
 
 
 def test_the_keys_are_those_of_the_page(folder: Path) -> None:

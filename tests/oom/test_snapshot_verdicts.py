@@ -10,6 +10,7 @@ from scenes import Recording, fitting, graph_pool, pull_request, too_small
 from snapshot_files import RECORDED
 
 from kvatlas.device import DeviceTwin, read_snapshot
+from kvatlas.device.stack_words import stack_name
 from kvatlas.device.survival import CANDIDATES
 from kvatlas.oom import (
     KvBlock,
@@ -17,7 +18,6 @@ from kvatlas.oom import (
     explain_snapshot,
     kv_block_of_model,
     parse_message,
-    stack_words,
 )
 
 MIB = 1 << 20
@@ -61,18 +61,18 @@ def test_it_names_the_pinning_blocks_and_stacks(
     assert moment is not None
     stacks = scene_twin.snapshot.stacks
     assert [
-        (stack_words(stacks, one.stack), one.blocks, one.alone_bytes // MIB, one.segments)
+        (stack_name(stacks.of(one.stack)), one.blocks, one.alone_bytes // MIB, one.segments)
         for one in moment.pinning
     ] == [
-        ("load_weights (model.py:12) < main (serve.py:3)", 120, 360, 60),
-        ("load_adapter (model.py:12) < main (serve.py:3)", 14, 42, 7),
+        ("empty (torch/_refs.py:9) ← load_weights (srv/model.py:12)", 120, 360, 60),
+        ("empty (torch/_refs.py:9) ← load_adapter (srv/model.py:12)", 14, 42, 7),
     ]
     assert any("load_weights" in reason and "360 MiB" in reason for reason in scene.verdict.reasons)
     first = moment.segments[0]
     assert (first.size_bytes, first.free_bytes, first.live_blocks) == (20 * MIB, 6 * MIB, 2)
     assert (first.live_bytes, first.smallest_bytes) == (14 * MIB, 7 * MIB)
     assert moment.pinned_segments == 67
-    assert stack_words(stacks, moment.stack).startswith("forward (model.py:12)")
+    assert stack_name(stacks.of(moment.stack)).endswith("← forward (srv/model.py:12)")
 
 
 def test_it_names_the_setting_that_survives_and_what_it_costs(scene: SnapshotExplanation) -> None:
@@ -247,7 +247,9 @@ def test_where_it_would_fail_in_less(tmp_path: Path) -> None:
     assert (found.scene.asked_bytes, found.scene.free_bytes) == (98 * MIB, 96 * MIB)
     assert "In 312 MiB these requests would fail" in found.verdict.line
     assert found.verdict.cause == "fragmentation"  # 14 MiB lie free beside the first block
-    assert stack_words(twin.snapshot.stacks, found.scene.stack).startswith("forward")
+    assert stack_name(twin.snapshot.stacks.of(found.scene.stack)).endswith(
+        "forward (srv/model.py:12)"
+    )
 
 
 def test_other_settings_recorded_are_compared_too(tmp_path: Path) -> None:

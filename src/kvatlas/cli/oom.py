@@ -55,7 +55,7 @@ def oom(
         int | None,
         option(
             "--device",
-            help="Which GPU of the snapshot; may be left out when one has a trace.",
+            help="Which GPU, where several failed or are in the snapshot.",
             panel=_FAILURE,
             metavar="N",
         ),

@@ -187,7 +187,9 @@ def _explain(
     block: KvBlock | None,
 ) -> tuple[SnapshotExplanation, dict[int, str]]:
     from kvatlas.device import DeviceTwin, read_snapshot
-    from kvatlas.oom import explain_snapshot, stack_words
+    from kvatlas.device.stack_words import stack_name
+    from kvatlas.oom import explain_snapshot
+    from kvatlas.oom.scene import failures_in
 
     memory = None if flags.memory is None else parse_bytes(flags.memory, field="--memory")
     if memory is not None and memory < 1:
@@ -199,6 +201,9 @@ def _explain(
     snapshot = read_snapshot(path)
     if device is not None and flags.device is None and snapshot.trace(device) is None:
         device = None  # a process that sees one GPU of several counts it as 0
+    if device is None and len(snapshot.traces) > 1:
+        failed = [each.device for each in snapshot.traces if failures_in(each)]
+        device = failed[0] if len(failed) == 1 else None
     twin = DeviceTwin(snapshot, device)
     with (
         ProgressLine("Replaying under other settings", None, "settings") as line,
@@ -219,7 +224,7 @@ def _explain(
         numbers = {scene.stack, *(one.stack for one in scene.segments)}
         numbers |= {one.stack for one in scene.pinning}
         numbers |= {one.stack for one in scene.holders}
-    return found, {number: stack_words(snapshot.stacks, number) for number in numbers}
+    return found, {number: stack_name(snapshot.stacks.of(number)) for number in numbers}
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import numpy as np
 from kvatlas.device.moment import AllocatorMoment
 from kvatlas.device.results import RecordedReplay, Start
 from kvatlas.device.settings import AllocatorSettings
-from kvatlas.device.stack_names import NO_STACK, StackKey, stack_key, stack_label
+from kvatlas.device.stack_keys import StackKey, stack_key
+from kvatlas.device.stack_words import stack_name
 from kvatlas.device.survival import Survival, survivals
 from kvatlas.device.twin import DeviceTwin
 
@@ -189,5 +190,5 @@ def _held(
         frames = twin.snapshot.stacks.of(number)
         key = stack_key(frames)
         held[key] = held.get(key, 0) + size
-        labels.setdefault(key, stack_label(frames) if frames else NO_STACK)
+        labels.setdefault(key, stack_name(frames))
     return held, labels

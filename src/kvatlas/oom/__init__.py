@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kvatlas.oom.call_words import stack_words
     from kvatlas.oom.explain import explain_failure
     from kvatlas.oom.failure_log import read_failure_log
     from kvatlas.oom.failures import Failure, FailureLog
@@ -53,7 +52,6 @@ _HOME = {
     "parse_message": "message",
     "parse_refusal": "refusals",
     "read_failure_log": "failure_log",
-    "stack_words": "call_words",
 }
 
 __all__ = [
@@ -80,7 +78,6 @@ __all__ = [
     "parse_message",
     "parse_refusal",
     "read_failure_log",
-    "stack_words",
 ]
 
 

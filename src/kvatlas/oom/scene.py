@@ -13,6 +13,7 @@ import numpy as np
 
 from kvatlas.device import AllocatorMoment, DeviceTwin, Limits, PinningStack
 from kvatlas.device.settings import AllocatorSettings
+from kvatlas.device.snapshot import DeviceTrace
 from kvatlas.errors import InputError
 from kvatlas.oom.moment_tables import (
     MOST_ROWS,
@@ -24,7 +25,7 @@ from kvatlas.oom.moment_tables import (
     private_pools,
 )
 
-__all__ = ["Scene", "failures_of", "recorded_scene", "replayed_scene", "segment_bytes"]
+__all__ = ["Scene", "failures_in", "recorded_scene", "replayed_scene", "segment_bytes"]
 
 _OOM = 7
 _MIB = 1 << 20
@@ -67,9 +68,9 @@ class Scene:
     pools: tuple[PrivatePool, ...]
 
 
-def failures_of(twin: DeviceTwin) -> list[int]:
+def failures_in(trace: DeviceTrace) -> list[int]:
     """Return the events of the recorded out-of-memory errors."""
-    found: list[int] = np.flatnonzero(twin.trace.action == _OOM).tolist()
+    found: list[int] = np.flatnonzero(trace.action == _OOM).tolist()
     return found
 
 
@@ -155,7 +156,7 @@ def _scene(
     return Scene(
         recorded=recorded,
         event=event,
-        failures=len(failures_of(twin)),
+        failures=len(failures_in(twin.trace)),
         asked_bytes=asked,
         needed_bytes=segment_bytes(asked, settings),
         free_bytes=free,

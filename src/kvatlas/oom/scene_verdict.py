@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.device import DeviceTwin, Limits, RecordedReplay
-from kvatlas.oom.call_words import stack_words
+from kvatlas.device.stack_words import stack_name
 from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
-from kvatlas.oom.scene import Scene, failures_of
+from kvatlas.oom.scene import Scene, failures_in
 from kvatlas.oom.settings_table import SettingOutcome
 from kvatlas.oom.snapshot_remedies import choose_setting, snapshot_remedies
 from kvatlas.oom.verdict import (
@@ -95,7 +95,9 @@ def scene_verdict(
         ),
         notes=(
             *_doubts(replayed, tight, scene),
-            *_notes(scene, capacity, check.ran_out_at, failures_of(twin), limited, chosen, message),
+            *_notes(
+                scene, capacity, check.ran_out_at, failures_in(twin.trace), limited, chosen, message
+            ),
         ),
         unverified=tuple(dict.fromkeys(unverified)),
     )
@@ -153,13 +155,13 @@ def _reasons(
         + (f", {format_bytes(scene.idle_bytes)} idle in private pools" if scene.idle_bytes else "")
         + f"; {format_bytes(max(0, capacity - scene.reserved_bytes))} were left."
     ]  # fmt: skip
-    asker = stack_words(stacks, scene.stack)
-    if asker:
-        found.append(f"It was asked for by {asker}.")
+    if asker := stacks.of(scene.stack):
+        found.append(f"It was asked for by {stack_name(asker)}.")
     pinning = [one for one in scene.pinning if one.alone_bytes or one.shared_bytes]
     if pinning and scene.stuck_bytes:
         first = pinning[0]
-        who = stack_words(stacks, first.stack) or "blocks whose stack was not recorded"
+        calls = stacks.of(first.stack)
+        who = stack_name(calls) if calls else "blocks whose stack was not recorded"
         alone = first.alone_bytes
         found.append(
             f"Most is pinned by {who}: {counted(first.blocks, 'block')} of "

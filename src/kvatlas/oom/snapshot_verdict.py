@@ -17,7 +17,7 @@ from kvatlas.oom.kv_block import KvBlock
 from kvatlas.oom.message import OomMessage
 from kvatlas.oom.scene import (
     Scene,
-    failures_of,
+    failures_in,
     recorded_scene,
     replayed_scene,
     segment_bytes,
@@ -135,7 +135,7 @@ def _scene(twin: DeviceTwin, capacity: int | None, message: OomMessage | None) -
     """Return the failure to explain: in the given memory, or the recorded one that is meant."""
     if capacity is not None:
         return replayed_scene(twin, capacity)
-    events = failures_of(twin)
+    events = failures_in(twin.trace)
     if not events:
         return None
     chosen = events[-1]  # the one that nobody survived, as a rule

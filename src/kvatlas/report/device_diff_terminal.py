@@ -116,7 +116,7 @@ def _stacks(document: DeviceDiffDocument) -> TextTable:
     return TextTable(
         title="Who holds more, who less",
         remark="live blocks at the peak of allocated bytes, by stack",
-        columns=("change", "A", "B", "stack, the innermost call first"),
+        columns=("change", "A", "B", "stack: what was asked for, and by whom"),
         rows=tuple(
             (
                 _signed(each.change),

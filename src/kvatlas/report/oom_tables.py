@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _DASH = "–"
-_UNKNOWN = "stack not recorded"
+_UNKNOWN = "stack not known"
 _ROWS = 8
 _ODD = "; what passes in less and not in this is no mistake: more memory is not always better"
 
