@@ -19,6 +19,10 @@ from kvatlas.report import DeviceReporter
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
 
 _EXPANDABLE, _PRIVATE, _RELEASING = 13, 24, 29
+_KEYS = (
+    "+", "+", "ArrowRight", "ArrowDown", "Enter", "n", "p", ",", ".", "PageUp", "PageDown",
+    "Home", "End", "ArrowUp", "ArrowLeft", "-", "0", "Escape",
+)  # fmt: skip
 _READY = "window.kvatlasDevice !== undefined || !document.getElementById('device-message').hidden"
 
 
