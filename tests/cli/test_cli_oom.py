@@ -81,7 +81,7 @@ def test_a_log_alone(folder: Path) -> None:
     assert (done.code, done.err) == (0, "")
     text = " ".join(done.out.split())
     assert "27 KV blocks of 2 MiB less" in text
-    assert "Who pins free bytes" not in text
+    assert "Who pins what is stuck" not in text
     assert "\x1b" not in done.out
 
 

@@ -41,7 +41,7 @@ def stack_pinners_table(rows: Iterable[tuple[PinningStack, str]], remark: str = 
 def stack_holders_table(
     rows: Iterable[tuple[int, int, str]], active_bytes: int, remark: str = ""
 ) -> TextTable:
-    """Return who holds most. `rows`: (bytes, blocks, the stack's name); shares are of all in use."""
+    """Return who holds most. `rows`: (bytes, blocks, the stack's name); of all `active_bytes`."""
     return TextTable(
         "Who holds most",
         ("holds", "share", "blocks", "stack"),
