@@ -89,6 +89,7 @@ def scene_verdict(
             total_bytes=None if message is None else message.total_bytes,
             cause=cause,
             short_bytes=max(0, scene.asked_bytes - free),
+            active_bytes=scene.active_bytes,
             order=order,
             block=block,
             startup=startup,
