@@ -233,7 +233,10 @@ def test_capture_of_a_folder_where_nobody_records(tmp_path: Path, capsys: Captur
         (["", "--", "true"], "DIR: name a folder"),
         (["DIR", "--max-events", "3", "--", "true"], "--max-events: must be a whole number"),
         (["DIR", "--stacks", "few", "--", "true"], "--stacks: must be python or all"),
-        (["DIR", "--wait", "0"], "--wait: not from 0"),
+        (["DIR", "--wait", "0"], "--wait: not above 0"),
+        (["DIR", "--wait", "5", "--", "true"], "--wait: is for asking"),
+        (["DIR", "--json", "x", "--", "true"], "--json: is for asking"),
+        (["DIR", "--max-events", "9"], "--max-events: is for starting"),
         (["DIR", "--", "no-such-program-here"], "COMMAND: no such program"),
     ],
 )

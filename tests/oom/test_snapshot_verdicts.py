@@ -231,6 +231,8 @@ def test_no_failure_in_the_recording(tmp_path: Path) -> None:
     assert found.scene is None
     assert found.survival_bytes == (20 + 3 * 98) * MIB
     assert "less than 314 MiB" in found.verdict.line
+    recorded = "In the recording PyTorch held 314 MiB at most, and live blocks 300 MiB at most"
+    assert found.verdict.reasons[0].startswith(recorded)
     enough = explain_snapshot(twin, capacity_bytes=found.survival_bytes, candidates=FEW)
     assert enough.verdict.cause == "none"
 
