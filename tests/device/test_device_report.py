@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from html_checker import checked
 from naive_allocator import write
-from snapshot_files import with_stacks
+from snapshot_files import damaged, with_stacks
 
 from kvatlas.cli.__main__ import run
 from kvatlas.cli.device_report_run import MOST_EVENTS, event_range
 from kvatlas.device import DeviceTwin, read_snapshot
 from kvatlas.errors import InputError
+from kvatlas.report import DeviceReporter
 
 _SEED = 24  # private pools, memory given back, out of memory
 
@@ -134,6 +135,37 @@ def test_the_snapshot_is_never_overwritten(snapshot: Path) -> None:
     code, _, err = kvatlas(snapshot, "--html", snapshot)
     assert (code, snapshot.read_bytes()) == (2, before)
     assert "overwrite" in err
+
+
+def test_damaged_snapshots_are_refused_or_shown(tmp_path: Path) -> None:
+    """GIVEN snapshots with something wrong WHEN shown THEN in one piece, or refused in one line."""
+    shown = 0
+    path = tmp_path / "damaged.pickle"
+    for seed in range(70):
+        path.write_bytes(damaged(seed))
+        try:
+            reporter = DeviceReporter(DeviceTwin(read_snapshot(path)), path)
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1
+            continue
+        checked(reporter.html())
+        held = [int(line.rsplit(b" ", 1)[1]) for line in reporter.collapsed().splitlines()]
+        assert min(held, default=1) > 0
+        shown += 1
+    assert 5 < shown < 65
+
+
+def test_ctrl_c_writes_nothing(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kvatlas.report.device_pack.device_data", interrupted)
+    code, out, err = kvatlas(snapshot, "--html", tmp_path / "a.html", "--json", tmp_path / "a.json")
+    assert (code, out) == (130, "")
+    assert "interrupted" in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_reading_says_how_far_it_is(snapshot: Path) -> None:

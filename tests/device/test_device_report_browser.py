@@ -19,6 +19,10 @@ from kvatlas.report import DeviceReporter
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
 
 _EXPANDABLE, _PRIVATE, _RELEASING = 13, 24, 29
+_KEYS = (
+    "+", "+", "ArrowRight", "ArrowDown", "Enter", "n", "p", ",", ".", "PageUp", "PageDown",
+    "Home", "End", "ArrowUp", "ArrowLeft", "-", "0", "Escape",
+)  # fmt: skip
 _READY = "window.kvatlasDevice !== undefined || !document.getElementById('device-message').hidden"
 
 
@@ -49,8 +53,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return page_of(with_stacks(_PRIVATE, 120), tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize("seed", [_EXPANDABLE, _PRIVATE, _RELEASING])
-@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize(
+    ("seed", "cut"), [(_EXPANDABLE, False), (_PRIVATE, True), (_RELEASING, True)]
+)
 def test_every_moment_is_the_twins(browser: Browser, tmp_path: Path, seed: int, cut: bool) -> None:
     """GIVEN a course WHEN the page goes through its events THEN all sums and stacks agree."""
     snapshot = with_stacks(seed, 120)
@@ -179,3 +184,28 @@ def test_a_call_chosen_in_the_flame_graph_stands_out(browser: Browser, plain: Pa
     assert page.run("window.kvatlasDevice.map.view.under") is None
     page.run("document.getElementById('flame-stuck').click()")
     assert "stuck" in page.run("document.getElementById('ranks-title').textContent")
+
+
+def test_no_control_complains(browser: Browser, plain: Path) -> None:
+    """GIVEN the page WHEN every button, key and wheel is used THEN the console stays empty."""
+    page = opened(browser, plain)
+    for element in ("event", "time-box", "memory", "flame"):
+        page.middle(f"#{element}")
+        page.run(f"document.getElementById('{element}').focus()")
+        for key in _KEYS:
+            page.key(key, text=key if len(key) == 1 else "")
+        x, y = page.middle(f"#{element}")
+        page.mouse("mouseMoved", x, y)
+        page.mouse("mouseWheel", x, y, deltaX=0, deltaY=-120, modifiers=2)
+        page.mouse("mouseWheel", x, y, deltaX=0, deltaY=60)
+        page.click(x, y)
+    page.run("document.querySelectorAll('button').forEach((button) => button.click())")
+    page.run("document.querySelectorAll('#ranks button, #only-none').forEach((b) => b.click())")
+    for dark in ("dark", "light"):
+        page.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": dark}],
+        )
+    page.run("new Promise((done) => setTimeout(done, 250))")
+    assert page.complaints() == []
+    assert page.run("document.getElementById('device-message').hidden")

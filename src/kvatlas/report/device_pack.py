@@ -32,6 +32,7 @@ UNIT = 512
 _GAP = 1  # unit between two regions: neighbours on the tape are neighbours in memory
 _TIMES = 16384
 _LONGEST_NAME = 300
+_LONGEST_STEP_US = 1 << 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,9 @@ def device_data(
     streams["action"] = trace.action[events.start : events.stop].astype(np.int64)
     step = max(1, -(-len(events) // _TIMES))
     times = trace.time_us[events.start : events.stop : step]
-    streams["time"] = folded(np.diff(times, prepend=times[:1]))
+    # A clock that jumps by decades is damaged; its steps must fit into the numbers' form.
+    steps = np.diff(times, prepend=times[:1])
+    streams["time"] = folded(np.clip(steps, -_LONGEST_STEP_US, _LONGEST_STEP_US))
     failed = np.flatnonzero(trace.action[events.start : events.stop] == 7)
     pools = np.unique(lives.segment_pool[segments]).tolist()
     return {
@@ -102,6 +105,9 @@ def device_data(
         "sinceStart": int(trace.time_us[first] - trace.time_us[0]),
         "smallPage": (2 << 20) // UNIT,
         "largePage": snapshot.settings.large_segment_bytes // UNIT,
+        "deviceStreams": [
+            str(stream) for stream in np.unique(lives.segment_stream[segments]).tolist()
+        ],
         "pools": {str(pool): list(snapshot.pools[pool]) for pool in pools},
         "failures": [
             [int(at), int(trace.nbytes[first + at]), int(trace.address[first + at])]
@@ -206,7 +212,9 @@ def _segment_columns(lives: DeviceLives, tape: _Tape, segments: I64, first: int)
         "segment_born": np.maximum(lives.segment_born[order] - first, -1) + 1,
         "segment_gone": np.where(gone == NEVER, 0, gone - first + 1),
         "segment_pool": lives.segment_pool[order],
-        "segment_stream": folded(lives.segment_stream[order]),
+        "segment_stream": np.searchsorted(
+            np.unique(lives.segment_stream[segments]), lives.segment_stream[order]
+        ),
         "segment_flags": flags,
     }
 

@@ -28,7 +28,9 @@ from kvatlas.units import format_bytes
 
 __all__ = ["device_report_html"]
 
-_SCRIPTS = ("data", "moment", "timeline", "map", "flame", "page")
+_SCRIPTS = (
+    "data", "moment", "palette", "timeline", "map", "flame", "words", "tips", "controls", "page",
+)  # fmt: skip
 ASSETS = ("run.css", "curve.css", "device.css", *(f"device_{name}.js" for name in _SCRIPTS))
 _SHOWN_FAILURES = 6
 _LONGEST_PROSE = 4000

@@ -76,7 +76,7 @@ class DeviceData {
   }
 
   readSegments(columns) {
-    const {segments} = this, {column, unfold} = DeviceData;
+    const {segments} = this, {column} = DeviceData;
     let sum = 0;
     this.segment = {
       place: column(columns.segment_place, new Float64Array(segments), (step) => sum += step),
@@ -85,7 +85,7 @@ class DeviceData {
       gone: column(columns.segment_gone, new Int32Array(segments),
         (number) => number === 0 ? NEVER : number - 1),
       pool: column(columns.segment_pool, new Int32Array(segments)),
-      stream: column(columns.segment_stream, new Float64Array(segments), unfold),
+      stream: column(columns.segment_stream, new Int32Array(segments)),
       flags: column(columns.segment_flags, new Uint8Array(segments)),
     };
   }
