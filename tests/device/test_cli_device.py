@@ -95,6 +95,7 @@ def test_what_if_as_json(snapshots: dict[str, str], capsys: Captured) -> None:
     assert found["identical"] is True
     assert found["least"] == ""
     plain, half = found["settings"]
+    assert set(plain["run"]) == documented_keys("JSON of one run")
     assert (plain["oom"], plain["run"]["refused_bytes"]) == (True, 384 * MIB)
     assert plain["run"]["stuck_bytes"] == 402 * MIB
     assert plain["survival"]["capacity_bytes"] == (67 * 20 + 384) * MIB
