@@ -197,6 +197,8 @@ def test_a_config_file_is_read(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         (("--tp", 3), "--tensor-parallel-size: "),
+        (("--html", "x", "--json", "./x"), "two reports in one file"),
+        (("--survival-capacity", "1GiB", "--allocated-peak", "2GiB"), "no load passes in less"),
         (("--pp", 33), "--pipeline-parallel-size: more pipeline stages than layers"),
         (("--dp", 0), "--data-parallel-size: a number of ranks"),
         (("--gpu-memory-utilization", 1.5), "--gpu-memory-utilization: a share"),

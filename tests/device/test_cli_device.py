@@ -95,6 +95,7 @@ def test_what_if_as_json(snapshots: dict[str, str], capsys: Captured) -> None:
     assert found["identical"] is True
     assert found["least"] == ""
     plain, half = found["settings"]
+    assert set(plain["run"]) == documented_keys("JSON of one run")
     assert (plain["oom"], plain["run"]["refused_bytes"]) == (True, 384 * MIB)
     assert plain["run"]["stuck_bytes"] == 402 * MIB
     assert plain["survival"]["capacity_bytes"] == (67 * 20 + 384) * MIB
@@ -233,7 +234,10 @@ def test_capture_of_a_folder_where_nobody_records(tmp_path: Path, capsys: Captur
         (["", "--", "true"], "DIR: name a folder"),
         (["DIR", "--max-events", "3", "--", "true"], "--max-events: must be a whole number"),
         (["DIR", "--stacks", "few", "--", "true"], "--stacks: must be python or all"),
-        (["DIR", "--wait", "0"], "--wait: not from 0"),
+        (["DIR", "--wait", "0"], "--wait: not above 0"),
+        (["DIR", "--wait", "5", "--", "true"], "--wait: is for asking"),
+        (["DIR", "--json", "x", "--", "true"], "--json: is for asking"),
+        (["DIR", "--max-events", "9"], "--max-events: is for starting"),
         (["DIR", "--", "no-such-program-here"], "COMMAND: no such program"),
     ],
 )

@@ -99,7 +99,8 @@ def test_conditions(text: str, met: bool, diff: DeviceDiff) -> None:
     "text",
     ["", "survival", "survival>", "survival>+two%", "survival>1.2.3%", "survival>+2 parsecs",
      "allocs>2GiB", "ooms>1.5", "reserved(backend:native)>1%", "survival(x:1)>1%",
-     "survival(expandable_segments:true)>1%", ">2%", "survival=2%", "survival>+2%%"],
+     "survival(expandable_segments:true)>1%", ">2%", "survival=2%", "survival>+2%%",
+     "ooms>" + 5000 * "1"],
 )  # fmt: skip
 def test_what_is_no_condition(text: str) -> None:
     with pytest.raises(InputError):
@@ -109,6 +110,8 @@ def test_what_is_no_condition(text: str) -> None:
 def test_figures_and_settings_that_are_not_there(diff: DeviceDiff) -> None:
     with pytest.raises(InputError, match=r"no such figure.*survival, allocated"):
         judge(parse_condition("memory>2%"), diff)
+    with pytest.raises(InputError, match="--fail-if: expandable_segments"):
+        parse_condition("survival(expandable_segments:true)>1%")
     with pytest.raises(InputError, match="max_split_size_mb:64"):
         judge(parse_condition("survival(max_split_size_mb:64)>2%"), diff)
 

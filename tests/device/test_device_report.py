@@ -99,6 +99,7 @@ def test_a_range_and_a_moment(snapshot: Path, tmp_path: Path) -> None:
         (("--at", "soon"), "--at"),
         (("--at", "9999"), "--at"),
         (("--at", "oom", "--events", ":10"), "--at"),
+        (("--at", 5000 * "1"), "--at"),
         (("--device", "3"), "--device"),
         (("--html", "-"), "--html"),
         (("--html", "same", "--json", "same"), ""),

@@ -102,3 +102,13 @@ def test_collecting_that_leads_elsewhere_still_ends_in_one_that_survives(tmp_pat
     found = twin.what_if(one.settings, limits, start="rebuilt")
     assert not found.oom
     assert found.collected > 0
+
+
+def test_a_request_that_no_device_holds_is_refused(tmp_path: Path) -> None:
+    """Else settings whose addresses end before it would look as if they served it."""
+    naive = NaiveAllocator(AllocatorSettings(), capacity=100 * MIB)
+    with pytest.raises(OutOfMemory):
+        naive.malloc(3 << 40)
+    found = DeviceTwin(read_snapshot(write(naive.dump(), tmp_path / "snapshot.pickle")))
+    with pytest.raises(InputError, match="3 TiB were asked for at once"):
+        survival_table(found, [""])

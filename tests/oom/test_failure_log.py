@@ -285,7 +285,7 @@ def test_noise_is_passed_over(tmp_path: Path) -> None:
         try:
             assert read_failure_log(file).failures
         except InputError as error:
-            assert "no line of this log" in str(error)
+            assert "no line of this log" in str(error) or "is cut short" in str(error)
 
 
 def test_what_is_no_log_is_refused_in_a_line(tmp_path: Path) -> None:
@@ -298,3 +298,10 @@ def test_what_is_no_log_is_refused_in_a_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=said):
             read_failure_log(path)
+
+
+def test_a_message_without_its_end_is_said_to_be_one(tmp_path: Path) -> None:
+    """A log that is about memory is not called one that is not."""
+    begun = "CUDA out of memory. Tried to allocate 22.00 MiB.\n"
+    with pytest.raises(InputError, match="message in line 1 is cut short"):
+        log(tmp_path, begun)

@@ -152,7 +152,7 @@ def test_an_old_pytorch_has_no_expandable_segments() -> None:
 
 def test_a_container_finds_itself() -> None:
     found = explained(CONTAINER)
-    assert found.cause == "capacity"
+    assert found.cause == "request-size"  # 74 GiB of a device that has 44
     assert any("this process, under its number outside" in reason for reason in found.reasons)
 
 
@@ -196,3 +196,27 @@ def test_a_block_by_the_log() -> None:
     found = explained(SCENE, "serving", STARTED, block)
     assert "about 27 KV blocks" in found.remedies[1].text
     assert kv_block_of_log(StartupLog(file="x")) is None
+
+
+def test_a_request_beyond_the_device_is_no_matter_of_the_kv_cache() -> None:
+    """256 GiB on 79 GiB: no share of the device is proposed, but a smaller request."""
+    found = explained(new("256.00 GiB", "79.19 GiB", "30.06 GiB", held("46.90 GiB", "1.87 GiB")))
+    assert found.cause == "request-size"
+    assert "more than the 79.19 GiB" in found.line
+    assert [remedy.kv_bytes for remedy in found.remedies] == [0]
+    assert "smaller" in found.remedies[0].text
+
+
+def test_what_live_tensors_do_not_hold_cannot_be_given_up() -> None:
+    """60 GiB asked of 80: the 10 GiB that are allocated cannot make room for it."""
+    found = explained(new("60.00 GiB", "79.19 GiB", "5.00 GiB", held("10.00 GiB", "1.00 GiB")))
+    assert not any("utilization" in remedy.setting for remedy in found.remedies)
+
+
+def test_a_limit_is_not_the_cause_where_the_device_was_full_too() -> None:
+    """20 GiB asked, 40 allowed and used, and the device had 10 GiB free: no limit's fault."""
+    text = "40.00 GiB allowed; " + held("38.90 GiB", "890.88 MiB")
+    found = explained(new("20.00 GiB", "79.19 GiB", "10.06 GiB", text))
+    assert found.cause == "capacity"
+    assert "left of the 40 GiB that it is allowed" in found.line
+    assert explained(new("20.00 GiB", "79.19 GiB", "30.06 GiB", text)).cause == "memory-fraction"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from messages import SCENE, held, new
-from scenes import Recording, fitting, graph_pool, pull_request, too_small
+from scenes import WEIGHTS, Recording, fitting, graph_pool, pull_request, too_small
 from snapshot_files import RECORDED
 
 from kvatlas.device import DeviceTwin, read_snapshot
@@ -231,6 +231,8 @@ def test_no_failure_in_the_recording(tmp_path: Path) -> None:
     assert found.scene is None
     assert found.survival_bytes == (20 + 3 * 98) * MIB
     assert "less than 314 MiB" in found.verdict.line
+    recorded = "In the recording PyTorch held 314 MiB at most, and live blocks 300 MiB at most"
+    assert found.verdict.reasons[0].startswith(recorded)
     enough = explain_snapshot(twin, capacity_bytes=found.survival_bytes, candidates=FEW)
     assert enough.verdict.cause == "none"
 
@@ -288,3 +290,18 @@ def test_a_real_recording_in_less_memory() -> None:
     assert less.verdict.cause == "fragmentation"
     assert less.scene.stuck_bytes > 100 * MIB
     assert "a limited capacity: not verified on recordings" in less.verdict.unverified
+
+
+def test_a_first_refusal_is_not_the_cause_where_live_blocks_do_not_fit(tmp_path: Path) -> None:
+    """GIVEN blocks of 52 MiB WHEN 18 are there THEN a segment's size is not what lacks.
+
+    15 MiB get a segment of 16, whose last MiB is too little to be split off.
+    """
+    small = Recording(None)
+    small.malloc(4, WEIGHTS)
+    for _ in range(3):
+        small.malloc(15, WEIGHTS)
+    found = explain_snapshot(small.twin(tmp_path), capacity_bytes=18 * MIB, candidates=FEW)
+    assert found.verdict.cause == "capacity"
+    assert "needs a segment of 20 MiB" in found.verdict.line
+    assert "live blocks alone come to 52 MiB later, 34 MiB more" in found.verdict.line

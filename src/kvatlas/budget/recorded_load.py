@@ -32,7 +32,8 @@ class RecordedLoad:
         file: where it was read; device: which of its devices.
         events: of the trace; identical: whether the replay decides as recorded, to the byte.
         settings: the recorded allocator settings as `PYTORCH_CUDA_ALLOC_CONF` has them.
-        peak_reserved_bytes, peak_allocated_bytes: the highest of each.
+        peak_reserved_bytes, peak_allocated_bytes: the highest of each where memory is never short,
+            so that a request that failed in the recording is served.
         peak_stuck_bytes: the most free bytes at once in segments that live blocks pinned.
         idle_bytes: free in private pools at the end, such as CUDA graphs'.
         survival_bytes: the smallest capacity, to 2 MiB, in which the same requests are served

@@ -24,8 +24,9 @@ def main() -> NoReturn:
     """Run the process's command line and end the process."""
     code = run()
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed by the shell: `>&-`
+                stream.flush()
     except OSError:  # closed by whoever read it
         code = code or 1
     # Without tearing the interpreter down: freeing compiled code and arrays one by one takes 0.1 s.

@@ -69,12 +69,21 @@ def _buffers(flags: BudgetFlags, load: RecordedLoad | None) -> Buffers:
             factor=flags.fragmentation_factor,
             graphs_counted=not flags.enforce_eager,
         )
+    survival = _size(flags.survival_capacity, "--survival-capacity")
+    allocated = _size(flags.allocated_peak, "--allocated-peak")
+    if survival is not None and allocated is not None and survival < allocated:
+        raise InputError(
+            "no load passes in less than it allocates at its peak",
+            field="--survival-capacity",
+            value=flags.survival_capacity,
+            remedy="look whether it and --allocated-peak were swapped",
+        )
     return Buffers.of(
         measured_bytes=measured,
         factor=flags.fragmentation_factor,
         stuck_bytes=_size(flags.stuck_bytes, "--stuck-bytes"),
-        survival_bytes=_size(flags.survival_capacity, "--survival-capacity"),
-        allocated_bytes=_size(flags.allocated_peak, "--allocated-peak"),
+        survival_bytes=survival,
+        allocated_bytes=allocated,
     )
 
 

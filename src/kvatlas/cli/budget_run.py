@@ -6,6 +6,7 @@ Owns: errors that name the flag, which view is written where. Leaves to others: 
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -89,6 +90,9 @@ def _check_files(flags: BudgetFlags) -> None:
         for source in (flags.log, flags.snapshot):
             if path is not None:
                 require_writable(path, flag, source)
+    both = flags.json, flags.html
+    if None not in both and len({os.path.realpath(str(path)) for path in both}) == 1:
+        raise InputError("two reports in one file", value=flags.html, remedy="name another file")
 
 
 def _document(flags: BudgetFlags) -> BudgetDocument:

@@ -13,9 +13,18 @@ import typer
 from kvatlas.cli.shared_flags import Json, option
 from kvatlas.cli.taking import takes
 
-__all__ = ["DeviceCaptureFlags", "device_capture"]
+__all__ = [
+    "DEFAULT_MAX_EVENTS",
+    "DEFAULT_STACKS",
+    "DEFAULT_WAIT_S",
+    "DeviceCaptureFlags",
+    "device_capture",
+]
 
 _ASKING, _STARTING = "Asking a running server", "Starting a server"
+DEFAULT_WAIT_S = 60.0
+DEFAULT_MAX_EVENTS = 100_000
+DEFAULT_STACKS = "python"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +51,7 @@ class DeviceCaptureFlags:
             panel=_ASKING,
             metavar="S",
         ),
-    ] = 60.0
+    ] = DEFAULT_WAIT_S
     max_events: Annotated[
         int,
         option(
@@ -51,7 +60,7 @@ class DeviceCaptureFlags:
             panel=_STARTING,
             metavar="N",
         ),
-    ] = 100_000
+    ] = DEFAULT_MAX_EVENTS
     stacks: Annotated[
         str,
         option(
@@ -60,7 +69,7 @@ class DeviceCaptureFlags:
             panel=_STARTING,
             metavar="[python|all]",
         ),
-    ] = "python"
+    ] = DEFAULT_STACKS
     json: Json = None
 
 

@@ -9,7 +9,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from kvatlas.cli.device_capture import DeviceCaptureFlags
+from kvatlas.cli.device_capture import (
+    DEFAULT_MAX_EVENTS,
+    DEFAULT_STACKS,
+    DEFAULT_WAIT_S,
+    DeviceCaptureFlags,
+)
 from kvatlas.cli.files import STDOUT, require_writable, write_output
 from kvatlas.cli.progress import ProgressLine
 from kvatlas.cli.record_run import become
@@ -34,12 +39,13 @@ def run_device_capture(flags: DeviceCaptureFlags) -> int:
     """
     if not flags.folder:
         raise InputError("name a folder", field="DIR", value=flags.folder)
+    _require_together(flags)
     if flags.command:
         _start(flags)
     if flags.json is not None:
         require_writable(flags.json, "--json")
     if not 0 < flags.wait <= 3600:
-        raise InputError("not from 0 to 3600 seconds", field="--wait", value=flags.wait)
+        raise InputError("not above 0 and up to 3600 seconds", field="--wait", value=flags.wait)
     folder = Path(flags.folder)
     try:
         waited_for = len(living(folder)) if folder.is_dir() else 0
@@ -60,6 +66,24 @@ def run_device_capture(flags: DeviceCaptureFlags) -> int:
         ) from error
     _report(flags, folder, answers, waited_for)
     return 0 if len(answers) == waited_for and all(each.file for each in answers) else 1
+
+
+def _require_together(flags: DeviceCaptureFlags) -> None:
+    """Refuse flags of asking beside a command to start, and the other way round."""
+    asking = {"--wait": flags.wait != DEFAULT_WAIT_S, "--json": flags.json is not None}
+    starting = {
+        "--max-events": flags.max_events != DEFAULT_MAX_EVENTS,
+        "--stacks": flags.stacks != DEFAULT_STACKS,
+    }
+    for flag, given in (asking if flags.command else starting).items():
+        if given:
+            raise InputError(
+                "is for asking, and a command is started"
+                if flags.command
+                else "is for starting a command, and none is given",
+                field=flag,
+                remedy="leave it out" if flags.command else "add -- COMMAND, or leave it out",
+            )
 
 
 def _start(flags: DeviceCaptureFlags) -> None:

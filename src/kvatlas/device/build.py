@@ -34,13 +34,13 @@ from kvatlas.jit import entry
 from kvatlas.records import Records, records
 from kvatlas.storage.arena._state_kernel import EXPONENTS, SUBS
 
-__all__ = ["Limits", "empty_twin", "grown", "make_twin"]
+__all__ = ["MOST_ADDRESSES", "Limits", "empty_twin", "grown", "make_twin"]
 
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 _FIRST_NODES = 1024
 _FIRST_SPACES = 16
-_WIDE = 1 << 42
+MOST_ADDRESSES = 1 << 42
 """Address space of an expandable segment when no capacity is given."""
 
 
@@ -103,7 +103,9 @@ def empty_twin(
     rule.allowed = UNLIMITED if limits.allowed_bytes is None else limits.allowed_bytes
     rule.capacity = UNLIMITED if limits.capacity_bytes is None else limits.capacity_bytes
     capacity = limits.capacity_bytes
-    rule.space_length = _WIDE if capacity is None else min(_WIDE, capacity + capacity // 8)
+    rule.space_length = MOST_ADDRESSES
+    if capacity is not None:
+        rule.space_length = min(MOST_ADDRESSES, capacity + capacity // 8)
     totals = records(1, TOTALS)
     totals[0].unused = 0
     totals[0].num_unused = _FIRST_NODES

@@ -73,14 +73,20 @@ def parse_condition(text: str) -> Condition:
         )
     settings = None
     if match["settings"] is not None:
-        settings = AllocatorSettings.parse(match["settings"])
+        try:
+            settings = AllocatorSettings.parse(match["settings"])
+        except InputError as error:
+            error.field = f"{_FIELD}: {error.field}"
+            raise
     minus = -1 if match["change"] == "-" else 1
     share, amount = None, 0
     if unit == "%":
         share = minus * _decimal(number, text) / 100
     elif name in _COUNTS:
-        if unit or "." in number:
-            raise InputError("a count has no unit", field=_FIELD, value=text, remedy=_REMEDY)
+        if unit or "." in number or len(number) > 18:
+            raise InputError(
+                "a count is a whole number without a unit", field=_FIELD, value=text, remedy=_REMEDY
+            )
         amount = minus * int(number)
     else:
         amount = minus * parse_bytes(number + unit, field=_FIELD)

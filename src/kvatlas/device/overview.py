@@ -188,10 +188,24 @@ def _event(
         return events.stop - 1, _WHY[text]
     if text == "oom":
         if not failed:
-            raise InputError("no out-of-memory error in this trace", field="at", value=text)
+            raise InputError(
+                "no out-of-memory error "
+                + (
+                    "in this trace"
+                    if len(events) == len(timeline.stuck_bytes)
+                    else "among the events shown"
+                ),
+                field="at",
+                value=text,
+            )
         return failed[0], _WHY[text]
     digits = text.replace(",", "").strip()
-    if not digits.isascii() or not digits.isdigit() or int(digits) not in events:
+    if (
+        not digits.isascii()
+        or not digits.isdigit()
+        or len(digits) > 18
+        or int(digits) not in events
+    ):
         raise InputError(
             "no moment of this trace",
             field="at",

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kvatlas.device.build import Limits
+from kvatlas.device.build import MOST_ADDRESSES, Limits
 from kvatlas.device.results import Start, WhatIf
 from kvatlas.device.settings import AllocatorSettings
+from kvatlas.errors import InputError
+from kvatlas.units import format_bytes
 
 if TYPE_CHECKING:
     from kvatlas.device.twin import DeviceTwin
@@ -148,6 +150,7 @@ def survival(
     if fraction is None and settings.garbage_collection_threshold:
         fraction = COLLECTING_FRACTION
     free = twin.what_if(settings, start=start)
+    _require_possible(twin)
     last = _smallest(twin, free, fraction)
     capacity = last.limits.capacity_bytes
     assert capacity is not None
@@ -173,9 +176,21 @@ def smallest_capacity(
     By bisection between the peak of active bytes and the peak of reserved ones without a limit.
     Survival is taken to be monotone in the capacity; the answer itself is one that survives.
     """
-    capacity = _smallest(twin, twin.what_if(settings, start=start), None).limits.capacity_bytes
+    free = twin.what_if(settings, start=start)
+    _require_possible(twin)
+    capacity = _smallest(twin, free, None).limits.capacity_bytes
     assert capacity is not None
     return capacity
+
+
+def _require_possible(twin: DeviceTwin) -> None:
+    """Refuse a recording with a failed request that no memory serves. Raises: InputError."""
+    largest = int(twin.trace.nbytes[twin.trace.failures()].max(initial=0))
+    if largest > MOST_ADDRESSES // 2:
+        raise InputError(
+            f"{format_bytes(largest)} were asked for at once, which no device holds",
+            remedy="look for a shape or a length that is wrong where it was asked for",
+        )
 
 
 def _smallest(twin: DeviceTwin, free: WhatIf, fraction: float | None) -> WhatIf:

@@ -70,6 +70,13 @@ def read_failure_log(
             reader.cut = True
             break
     log = reader.finished()
+    if not log.failures and reader.unread is not None:
+        raise InputError(
+            f"the out-of-memory message in line {reader.unread:,} is cut short, or in words that "
+            "no version of PyTorch uses",
+            file="standard input" if name == STDIN else name,
+            remedy="give the log with the whole message, or a memory snapshot (.pickle)",
+        )
     if not log.failures:
         raise InputError(
             "no line of this log is about running out of memory",
@@ -92,6 +99,7 @@ class _Reader:
         self._open: tuple[int, list[str]] | None = None
         self._share: str | None = None
         self.lines = 0
+        self.unread: int | None = None
         self.cut = False
 
     @property
@@ -171,6 +179,8 @@ class _Reader:
         message = parse_message(" ".join(texts))
         if message is not None:
             self._add(begun, process_of(texts[0]), message, None)
+        elif MESSAGE_BEGINS in " ".join(texts):
+            self.unread = begun
 
     def _add(
         self, number: int, who: str, message: OomMessage | None, refusal: Refusal | None

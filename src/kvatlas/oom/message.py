@@ -154,7 +154,7 @@ def parse_message(text: str) -> OomMessage | None:
 
 
 def _of_new(head: re.Match[str], rest: str) -> OomMessage:
-    asked, total, free = (_known(head, at) for at in (2, 5, 7))
+    asked, total, free = _asked(head), _known(head, 5), _known(head, 7)
     allocated = _first(_ALLOCATED, rest)
     idle = _first(_PRIVATE, rest) or 0
     unallocated = _UNALLOCATED.search(rest)
@@ -180,7 +180,8 @@ def _of_new(head: re.Match[str], rest: str) -> OomMessage:
 
 
 def _of_old(found: re.Match[str]) -> OomMessage:
-    asked, total, allocated, free, held = (_known(found, at) for at in (2, 5, 7, 9, 13))
+    asked = _asked(found)
+    total, allocated, free, held = (_known(found, at) for at in (5, 7, 9, 13))
     cached = found[15] == "cached"
     return OomMessage(
         since="1.0" if cached else "1.4",
@@ -202,6 +203,12 @@ def _of_old(found: re.Match[str]) -> OomMessage:
 def _first(pattern: re.Pattern[str], text: str) -> int | None:
     found = pattern.search(text)
     return None if found is None else _bytes(found, 1)
+
+
+def _asked(found: re.Match[str]) -> int:
+    """Return what was asked for; beyond all sense it is still a number."""
+    size = _bytes(found, 2)
+    return _UNKNOWN if size is None else size
 
 
 def _known(found: re.Match[str], at: int) -> int:

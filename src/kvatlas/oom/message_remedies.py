@@ -16,7 +16,7 @@ from kvatlas.oom.phases import Phase
 from kvatlas.oom.verdict import Cause, Remedy
 from kvatlas.units import format_bytes
 
-__all__ = ["POOLS_REMEDY", "give_up", "message_remedies"]
+__all__ = ["POOLS_REMEDY", "SMALLER_REQUEST", "give_up", "message_remedies"]
 
 _CUDA = "PYTORCH_CUDA_ALLOC_CONF"
 _VARIABLES = {"HIP": "PYTORCH_HIP_ALLOC_CONF", "XPU": "PYTORCH_ALLOC_CONF"}
@@ -29,6 +29,15 @@ POOLS_REMEDY = Remedy(
     basis="advice",
 )
 """What to change where private pools keep what others need."""
+
+SMALLER_REQUEST = Remedy(
+    text="Make this request smaller: it is beyond what giving up the KV cache can free. Its size "
+    "comes from the call that failed: a batch, a sequence times a sequence or a vocabulary, or a "
+    "length that is wrong.",
+    setting="--max-num-batched-tokens, --max-num-seqs, --max-model-len",
+    basis="advice",
+)
+"""What to change where live blocks are less than what lacks."""
 
 
 def give_up(
@@ -142,6 +151,10 @@ def message_remedies(
                 basis="advice",
             )
         )
+    elif cause == "request-size" or short > (
+        message.total_bytes or short if message.allocated_bytes is None else message.allocated_bytes
+    ):
+        found.append(SMALLER_REQUEST)
     elif short:
         found.append(give_up(short, block, startup, message.total_bytes))
     if phase == "warm-up":

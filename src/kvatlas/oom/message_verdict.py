@@ -60,8 +60,10 @@ def message_verdict(
         cause = "memory-fraction" if limited else "driver-refused"
     elif first is not None:
         cause = cause_of_rung(steps[first].name)
-    elif limited:
+    elif limited and message.free_bytes + message.slack_bytes >= asked:
         cause = "memory-fraction"
+    if 0 < message.total_bytes < asked:
+        cause = "request-size"
     short = max(0, asked - (0 if tight else available))
     return OomVerdict(
         cause=cause,
@@ -91,25 +93,33 @@ def _line(
 ) -> str:
     asked = format_bytes(message.asked_bytes)
     limited = cause == "memory-fraction" or steps[0].name.startswith("allowed")
-    there = format_bytes((steps[0].size_bytes or 0) if limited else message.free_bytes)
+    there = f"{format_bytes(message.free_bytes)} free"
+    on_device = f"{there} on the device"
+    if limited:
+        left, allowed = format_bytes(steps[0].size_bytes or 0), message.allowed_bytes or 0
+        there = on_device = f"{left} left of the {format_bytes(allowed)} that it is allowed"
     began = f"{PHASE_WORDS[phase][0].upper()}{PHASE_WORDS[phase][1:]}: " if phase else ""
-    if cause == "memory-fraction":
-        allowed = format_bytes(message.allowed_bytes or 0)
+    if cause == "request-size":
         return (
-            f"{began}{asked} asked, {there} left of the {allowed} that its "
-            f"memory fraction allows; the device had {format_bytes(message.free_bytes)} free."
+            f"{began}{asked} asked, more than the {format_bytes(message.total_bytes)} that the "
+            "device has: no setting and no smaller KV cache makes room for that."
+        )
+    if cause == "memory-fraction":
+        return (
+            f"{began}{asked} asked, {there} by its memory fraction; the device had "
+            f"{format_bytes(message.free_bytes)} free."
         )
     if cause == "driver-refused":
-        return f"{began}{asked} asked, {there} free when PyTorch looked afterwards."
+        return f"{began}{asked} asked, {there} when PyTorch looked afterwards."
     if cause == "fragmentation":
         stuck = format_bytes(message.unallocated_bytes or 0)
         return (
-            f"{began}{asked} asked, {there} free on the device, and {stuck} free in "
+            f"{began}{asked} asked, {on_device}, and {stuck} free in "
             "segments that live tensors pin: enough together, nowhere in one piece."
         )
     if cause == "private-pools":
         return (
-            f"{began}{asked} asked, {there} free on the device; "
+            f"{began}{asked} asked, {on_device}; "
             f"{format_bytes(message.idle_bytes)} lie free inside pools that only CUDA graphs or "
             "their owner may use."
         )
@@ -117,12 +127,12 @@ def _line(
         short = format_bytes(message.asked_bytes - steps[(first or 1) - 1].sum_bytes)
         held = format_bytes(steps[first or 0].size_bytes or 0)
         return (
-            f"{began}{asked} asked, {there} free, {short} short; {held} of the "
+            f"{began}{asked} asked, {there}, {short} short; {held} of the "
             "device are not this process's."
         )
     last = format_bytes(max(0, message.asked_bytes - steps[-1].sum_bytes))
     return (
-        f"{began}{asked} asked, {there} free; with every free byte in one piece "
+        f"{began}{asked} asked, {there}; with every free byte in one piece "
         f"it would still be {last} short."
     )
 
@@ -164,7 +174,7 @@ def _notes(
             f"The last {format_bytes(message.free_bytes)} of a device are of no use: the driver "
             "keeps some MiB for itself."
         )
-    if (message.reserved_bytes or 0) > message.total_bytes:
+    if (message.reserved_bytes or 0) > message.total_bytes > 0:
         found.append(
             "PyTorch holds more than the device has: the driver moves memory to the host, as on "
             "Windows, and everything is slow long before it fails."

@@ -40,7 +40,7 @@ def scene_verdict(
     block: KvBlock | None,
     startup: StartupLog | None,
 ) -> OomVerdict:
-    """Return the verdict on a failure, recorded or replayed. Three runs of the trace.
+    """Return the verdict on a failure, recorded or replayed. Four runs of the trace.
 
     Args:
         capacity: bytes that PyTorch could have had. own: what the recorded settings need.
@@ -68,6 +68,15 @@ def scene_verdict(
         cause = "fragmentation"  # room for the request, not for the segment that it needs
     elif first is not None:
         cause = cause_of_rung(steps[first].name)
+    line = _line(scene, cause, scene.free_bytes if tight else free, steps[-1].sum_bytes)
+    # What is asked for after this failure counts too, where the memory was only supposed.
+    live = 0 if scene.recorded else twin.what_if().peak_active_bytes
+    if live > capacity:
+        cause = "capacity"
+        line += (
+            f" Whatever is done about that, live blocks alone come to {format_bytes(live)} later, "
+            f"{format_bytes(live - capacity)} more than there is."
+        )
     chosen = choose_setting(rows, order)
     replayed = twin.replay_recorded()
     check = twin.what_if(limits=Limits(capacity_bytes=max(1, capacity)))
@@ -78,7 +87,7 @@ def scene_verdict(
     )
     return OomVerdict(
         cause=cause,
-        line=_line(scene, cause, scene.free_bytes if tight else free, steps[-1].sum_bytes),
+        line=line,
         reasons=tuple(_reasons(twin, scene, capacity, own, rows)),
         steps=steps,
         remedies=snapshot_remedies(
@@ -89,6 +98,7 @@ def scene_verdict(
             total_bytes=None if message is None else message.total_bytes,
             cause=cause,
             short_bytes=max(0, scene.asked_bytes - free),
+            active_bytes=scene.active_bytes,
             order=order,
             block=block,
             startup=startup,

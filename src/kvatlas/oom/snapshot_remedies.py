@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kvatlas.budget.startup_log import StartupLog
 from kvatlas.oom.kv_block import KvBlock
-from kvatlas.oom.message_remedies import POOLS_REMEDY, give_up
+from kvatlas.oom.message_remedies import POOLS_REMEDY, SMALLER_REQUEST, give_up
 from kvatlas.oom.settings_table import SettingOutcome, choose, clearly_better, conf_text
 from kvatlas.oom.verdict import Cause, Remedy
 from kvatlas.units import format_bytes
@@ -39,6 +39,7 @@ def snapshot_remedies(
     total_bytes: int | None,
     cause: Cause,
     short_bytes: int,
+    active_bytes: int,
     order: tuple[str, ...],
     block: KvBlock | None,
     startup: StartupLog | None,
@@ -49,7 +50,8 @@ def snapshot_remedies(
         chosen: what `choose_setting` said.
         capacity_bytes: the memory that there was; own_bytes: what the recorded settings need, as
             memory lay; total_bytes: the device's, None: not known.
-        cause: of the failure; short_bytes: what was asked for beyond what was free.
+        cause: of the failure; short_bytes: what was asked for beyond what was free; active_bytes:
+            in live blocks, which is the most that giving up the KV cache can free.
         order: settings, what changes least first. startup: what the server said when it started.
     """
     found = []
@@ -87,6 +89,8 @@ def snapshot_remedies(
     if cause == "other-processes":
         found.append(Remedy(text=f"Free {format_bytes(short_bytes)} that other processes hold."))
     best = clearly_better(rows, order)
+    if chosen is None and own_bytes - capacity_bytes > active_bytes:
+        return (*found, SMALLER_REQUEST)
     if chosen is None and best is not None and best.spare_bytes < 0:
         found.append(
             give_up(

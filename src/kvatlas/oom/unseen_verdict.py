@@ -5,7 +5,7 @@ Owns: that verdict. Leaves to others: recordings that fail (`scene_verdict`).
 
 from __future__ import annotations
 
-from kvatlas.device import DeviceTwin
+from kvatlas.device import DeviceTwin, Timeline
 from kvatlas.oom.settings_table import SettingOutcome, clearly_better, conf_text
 from kvatlas.oom.verdict import OomVerdict, Remedy
 from kvatlas.units import format_bytes
@@ -21,30 +21,26 @@ def unseen_verdict(
     rows: tuple[SettingOutcome, ...],
     order: tuple[str, ...],
 ) -> OomVerdict:
-    """Return what a recording that does not fail says. Two runs of the trace.
+    """Return what a recording that does not fail says. One replay of the trace.
 
     Args:
         capacity: bytes in which it passes; None: nothing was asked.
         own: the smallest memory in which the recorded settings pass.
         rows: other settings, replayed; order: their texts, what changes least first.
     """
-    free = twin.what_if()
+    replayed = twin.replay_recorded()
     chosen = clearly_better(rows, order)
     recorded = next((row for row in rows if row.recorded), None)
     unverified = tuple(
         dict.fromkeys(
             (
-                *twin.replay_recorded().unverified,
+                *replayed.unverified,
                 *(() if recorded is None else recorded.unverified),
                 *(() if chosen is None else chosen.unverified),
             )
         )
     )
-    reasons = [
-        f"At its peak PyTorch held {format_bytes(free.peak_reserved_bytes)}, of which "
-        f"{format_bytes(free.peak_active_bytes)} in live blocks; up to "
-        f"{format_bytes(free.peak_stuck_bytes)} were stuck.",
-    ]
+    reasons = [_peaks(replayed.timeline)]
     remedies = []
     if chosen is not None and recorded is not None:
         less = recorded.needs_bytes - chosen.needs_bytes
@@ -80,4 +76,16 @@ def unseen_verdict(
             "its own.",
         ),
         unverified=unverified,
+    )
+
+
+def _peaks(timeline: Timeline) -> str:
+    """Return what was recorded: other memory, or none that ends, gives other peaks."""
+    reserved, active, stuck = (
+        format_bytes(int(series.max(initial=0)))
+        for series in (timeline.reserved_bytes, timeline.active_bytes, timeline.stuck_bytes)
+    )
+    return (
+        f"In the recording PyTorch held {reserved} at most, and live blocks {active} at most; up "
+        f"to {stuck} were stuck."
     )

@@ -30,8 +30,8 @@ def buffer_rows(buffers: Buffers) -> Iterator[tuple[str, int, str, str]]:
 def load_table(load: RecordedLoad) -> TextTable:
     """Return what the replayed snapshot says."""
     rows = [
-        ("reserved at most", load.peak_reserved_bytes, "what the driver gave"),
-        ("allocated at most", load.peak_allocated_bytes, "what the program held"),
+        ("reserved at most", load.peak_reserved_bytes, "from the driver, if memory is never short"),
+        ("allocated at most", load.peak_allocated_bytes, "what the program holds"),
         ("stuck at most", load.peak_stuck_bytes, "free, in segments that live blocks pinned"),
     ]
     if load.idle_bytes:

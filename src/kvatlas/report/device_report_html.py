@@ -22,6 +22,7 @@ from kvatlas.report.device_report_words import (
 from kvatlas.report.device_words import subtitle
 from kvatlas.report.numbers import count
 from kvatlas.report.page import json_script, page
+from kvatlas.report.plain_text import plain
 from kvatlas.report.text_table import html_table
 from kvatlas.units import format_bytes
 
@@ -32,6 +33,7 @@ _SCRIPTS = (
 )  # fmt: skip
 ASSETS = ("run.css", "curve.css", "device.css", *(f"device_{name}.js" for name in _SCRIPTS))
 _SHOWN_FAILURES = 6
+_LONGEST_PROSE = 4000
 _SERIES = (
     ("allocated", 0, "in use"),
     ("waiting", 1, "waits for another stream"),
@@ -61,12 +63,12 @@ def device_report_html(document: DeviceReportDocument, data: Mapping[str, Any]) 
 def _top(document: DeviceReportDocument) -> Iterator[str]:
     if warning(document):
         yield f'<p class="alarm">{escape(warning(document))}</p>'
-    yield f"<h1>{escape(document.path)}</h1>"
-    yield f'<p class="sub">{escape(subtitle(document.found.recorded, document.settings))}</p>'
+    yield f"<h1>{_safe(document.path)}</h1>"
+    yield f'<p class="sub">{_safe(subtitle(document.found.recorded, document.settings))}</p>'
     for sentence in sentences(document):
-        yield f'<p class="lead">{escape(sentence)}</p>'
+        yield f'<p class="lead">{_safe(sentence)}</p>'
     for note in notes(document):
-        yield f'<p class="sub">{escape(note[:1].upper() + note[1:])}</p>'
+        yield f'<p class="sub">{_safe(note[:1].upper() + note[1:])}</p>'
     yield '<p id="device-message" class="alarm" hidden></p>'
 
 
@@ -195,5 +197,10 @@ def _flame(document: DeviceReportDocument) -> Iterator[str]:
 def _facts(document: DeviceReportDocument) -> Iterator[str]:
     yield '<section class="facts"><h2>Facts</h2><dl>'
     for label, text in facts(document):
-        yield f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>"
+        yield f"<dt>{escape(label)}</dt><dd>{_safe(text)}</dd>"
     yield "</dl></section>"
+
+
+def _safe(text: str) -> str:
+    """Return prose for the page: a name in it can neither be markup nor turn the line around."""
+    return escape(plain(text, _LONGEST_PROSE))

@@ -55,15 +55,14 @@ def sentences(document: DeviceReportDocument) -> Iterator[str]:
     )
     moment = document.found.moment
     if document.found.pinners and moment.stuck_bytes:
-        most = max(
-            document.found.pinners, key=lambda one: one.pins.alone_bytes + one.pins.shared_bytes
-        )
+        most = document.found.pinners[0]  # the first row of the table
         pins = most.pins
         plural = "segment" if pins.segments == 1 else "segments"
         yield (
             f"At event {count(moment.event)} blocks of {stack_name(most.calls)} pin "
             f"{count(pins.segments)} {plural}: {format_bytes(pins.alone_bytes)} would go back if "
-            f"they alone were freed, {format_bytes(pins.shared_bytes)} with others'."
+            f"they alone were freed"
+            + (f", {format_bytes(pins.shared_bytes)} with others'." if pins.shared_bytes else ".")
         )
 
 

@@ -49,14 +49,18 @@ def terminal_table(table: TextTable) -> Iterator[RenderableType]:
         return
     yield heading(table.title, table.remark)
     grid = Grid(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for at, name in enumerate(table.columns):
-        words = at in table.words
+    # Rich measures a column of width 0 as narrower than it then draws it, and wraps the others.
+    filled = [
+        at for at, name in enumerate(table.columns) if name or any(row[at] for row in table.rows)
+    ]
+    for at in filled:
+        name, words = table.columns[at], at in table.words
         grid.add_column(
             name, justify="left" if words else "right", no_wrap=not words, overflow="fold"
         )
     for number, row in enumerate(table.rows):
         style = "bold" if number in table.marked else ""
-        grid.add_row(*(Text(plain(cell, _LONGEST), style=style) for cell in row))
+        grid.add_row(*(Text(plain(row[at], _LONGEST), style=style) for at in filled))
     parts: list[RenderableType] = [grid]
     if table.note:
         parts.append(Text(plain(table.note, 4 * _LONGEST), style="dim"))
@@ -85,7 +89,7 @@ def bare_html_table(table: TextTable) -> Iterator[str]:
     for number, row in enumerate(table.rows):
         yield f"<tr{_class('marked' if number in table.marked else '')}>"
         for cell, kind in zip(row, classes, strict=True):
-            yield f"<td{_class(kind)}>{escape(cell)}</td>"
+            yield f"<td{_class(kind)}>{escape(plain(cell, 10 * _LONGEST))}</td>"
         yield "</tr>"
     yield "</tbody></table></div>"
 

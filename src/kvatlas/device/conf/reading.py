@@ -253,7 +253,7 @@ def _share(found: Reading, name: str, value: Token) -> float:
     edges = (0.0, 1.0) if name == "per_process_memory_fraction" else ()
     if not 0.0 < number < 1.0 and number not in edges:
         percent = number / 100
-        remedy = f"write {name}:{percent:g}" if 1 <= number < 100 else "write a share such as 0.8"
+        remedy = f"write {name}:{percent:g}" if 2 <= number < 100 else "write a share such as 0.8"
         raise Stopped(
             "not-a-share", value, f"{name} is {value.text}, not a share between 0 and 1",
             "PyTorch refuses the text", remedy,
