@@ -1,6 +1,6 @@
-"""Byte sizes as people write them.
+"""Byte sizes and counts as people write them.
 
-Owns: reading "40GiB" and writing it back. Leaves to others: what the bytes are for.
+Owns: reading "40GiB" and writing it back, plurals. Leaves to others: what is counted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from kvatlas.errors import InputError
 
-__all__ = ["format_bytes", "parse_bytes"]
+__all__ = ["counted", "format_bytes", "parse_bytes"]
 
 _UNITS = {
     "": 1,
@@ -73,3 +73,8 @@ def format_bytes(size: int) -> str:
         hundredths, power = 100, power + 1
     text = f"{hundredths // 100}.{hundredths % 100:02d}".rstrip("0").rstrip(".")
     return f"{sign}{text} {_BINARY[power]}"
+
+
+def counted(number: int, word: str) -> str:
+    """Return `1 block`, `2 blocks`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -20,10 +20,9 @@ from kvatlas.oom.verdict import (
     Cause,
     OomVerdict,
     cause_of_rung,
-    counted,
     ladder,
 )
-from kvatlas.units import format_bytes
+from kvatlas.units import counted, format_bytes
 
 __all__ = ["scene_verdict"]
 

@@ -19,7 +19,6 @@ __all__ = [
     "Remedy",
     "Step",
     "cause_of_rung",
-    "counted",
     "ladder",
 ]
 
@@ -170,8 +169,3 @@ def ladder(
         if first is None and (suffices or (suffices is None and spare >= 0)):
             first = at
     return tuple(steps), first
-
-
-def counted(number: int, word: str) -> str:
-    """Return `1 block`, `2 blocks`."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -12,7 +12,7 @@ from kvatlas.budget import Buffers, RecordedLoad
 from kvatlas.report.budget_document import BudgetDocument
 from kvatlas.report.numbers import times
 from kvatlas.report.text_table import TextTable
-from kvatlas.units import format_bytes
+from kvatlas.units import counted, format_bytes
 
 __all__ = ["budget_notes", "buffer_rows", "load_table"]
 
@@ -44,7 +44,7 @@ def load_table(load: RecordedLoad) -> TextTable:
     same = "identical" if load.identical else "NOT identical"
     return TextTable(
         title="The recorded load",
-        remark=f"{load.events:,} events of device {load.device}, replayed: {same}",
+        remark=f"{counted(load.events, 'event')} of device {load.device}, replayed: {same}",
         columns=("", "memory", "what it is"),
         rows=tuple((name, format_bytes(size), what) for name, size, what in rows),
         words=frozenset({0, 2}),

@@ -24,7 +24,7 @@ from kvatlas.report.numbers import count
 from kvatlas.report.page import json_script, page
 from kvatlas.report.plain_text import plain
 from kvatlas.report.text_table import html_table
-from kvatlas.units import format_bytes
+from kvatlas.units import counted, format_bytes
 
 __all__ = ["device_report_html"]
 
@@ -74,7 +74,7 @@ def _top(document: DeviceReportDocument) -> Iterator[str]:
 
 def _time(document: DeviceReportDocument, data: Mapping[str, Any]) -> Iterator[str]:
     shown = document.shown
-    what = f"{count(len(shown))} events"
+    what = counted(len(shown), "event")
     if not document.whole:
         what = (
             f"events {count(shown.start)} to {count(shown.stop - 1)} "

@@ -14,7 +14,7 @@ from kvatlas.report.device_words import settings_name
 from kvatlas.report.numbers import count, signed_bytes, times
 from kvatlas.report.oom_document import OomDocument
 from kvatlas.report.text_table import TextTable
-from kvatlas.units import format_bytes
+from kvatlas.units import counted, format_bytes
 
 __all__ = [
     "failures_table",
@@ -209,7 +209,7 @@ def oom_facts(document: OomDocument) -> Iterator[tuple[str, str]]:
     """Yield the figures that need no table."""
     log, failure, found = document.log, document.failure, document.snapshot
     if log is not None and failure is not None:
-        yield "Log", f"{log.lines:,} lines; the failure is there {times(failure.times)}"
+        yield "Log", f"{counted(log.lines, 'line')}; the failure is there {times(failure.times)}"
         if log.cut:
             yield "Interrupted", "the rest of the log was not read"
         if log.startup.version:
@@ -231,7 +231,7 @@ def oom_facts(document: OomDocument) -> Iterator[tuple[str, str]]:
                 ),
             )
     if found is not None:
-        yield "Snapshot", f"{found.events:,} events"
+        yield "Snapshot", counted(found.events, "event")
         yield "Settings", settings_name(found.settings)
         if found.scene is not None and found.scene.recorded:
             which = f"event {found.scene.event:,}"
