@@ -97,21 +97,23 @@ variants := evicting tiered placed pressed
 rare := evicting-and-tiered everything tiered-by-policy-and-pressed evicting-and-placed \
   evicting-and-pressed tiered-and-pressed tiered-by-policy
 .PHONY: warm-plain warm-parts $(variants:%=warm-%) $(rare:%=warm-%)
-warm-plain warm-parts $(variants:%=warm-%) $(rare:%=warm-%): warm-%: $(tested)
+warm-plain warm-parts $(variants:%=warm-%) $(rare:%=warm-%): warm-%: $(installed)
 	@$(venv)/bin/python -m tests.warm $*
 
-warm-reports: $(tested) warm-plain
+warm-reports: $(installed) warm-plain
 	@$(venv)/bin/kvatlas replay --limit 40 --html $(venv)/warm.html > $(venv)/warm.log
 	@$(venv)/bin/kvatlas policies --limit 40 >> $(venv)/warm.log
 
-# The files in their order, not the largest first: those at the end are short.
-pytest := $(venv)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --processor-time
-test: $(tested)
+# The files in their order, not the largest first: those at the end are short. One worker more than
+# there are cores, since some tests wait for a server or a browser.
+pytest := $(venv)/bin/pytest --numprocesses $(shell echo $$(($(workers) + 1))) --dist loadfile --no-loadscope-reorder --processor-time
+# Engines are compiled while the test tools are still being installed.
+test: $(installed)
 	@$(MAKE) --no-print-directory --jobs $(workers) --output-sync \
 	  warm-plain lint warm-reports warm-parts
 	$(pytest) -m "not variants and not rare and not slow"
 
-# Random tests try a third of their examples in make test, all of them below.
+# Random tests try a fifth of their examples in make test, all of them below.
 test-variants test-rare test-vllm: export KVATLAS_COURSES := full
 
 # Engines with what vLLM's has not (a policy, a placement, a tier) are each compiled by themselves.

@@ -1,4 +1,4 @@
-"""How many examples random tests try: a third of what they say, all where `make` asks for all.
+"""How many examples random tests try: a fifth of what they say, all where `make` asks for all.
 
 Owns: cutting them down, unless `KVATLAS_COURSES=full` (`make test-variants` and others). Leaves to
 others: how many a test says.
@@ -14,13 +14,13 @@ import pytest
 from hypothesis import is_hypothesis_test, settings
 
 FULL = os.environ.get("KVATLAS_COURSES") == "full"
-SHARE, LEAST = 3, 8
+SHARE, LEAST = 5, 8
 _SETTINGS = "_hypothesis_internal_use_settings"
 """Where Hypothesis keeps those of a function, and its own pytest plugin changes them."""
 
 
 def cut(items: Iterable[pytest.Item]) -> None:
-    """Let each random test of `items` try a third of its examples, no fewer than `LEAST`."""
+    """Let each random test of `items` try a fifth of its examples, no fewer than `LEAST`."""
     done: set[int] = set()
     for item in items:
         function = getattr(item, "obj", None)

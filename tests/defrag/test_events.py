@@ -46,6 +46,7 @@ def some_goal(rng: random.Random, num_blocks: int) -> Goal:
     return rng.choice(goals)
 
 
+@pytest.mark.slow
 @settings(max_examples=max(3, EXAMPLES // 4), deadline=None)
 @given(
     seed=st.integers(0, 10_000),

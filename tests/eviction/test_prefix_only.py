@@ -90,7 +90,10 @@ def _conversations(seed: int, requests: int) -> list[Prompt]:
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize(("capacity", "block_size"), [(30, SPAN), (150, SPAN), (200, 2)])
+@pytest.mark.parametrize(
+    ("capacity", "block_size"),
+    [(30, SPAN), pytest.param(150, SPAN, marks=pytest.mark.slow), (200, 2)],
+)
 def test_equal_to_the_definition_over_long_runs(name: str, capacity: int, block_size: int) -> None:
     """GIVEN conversations WHEN there is time to learn THEN still every request hits as defined."""
     drawn = _conversations(capacity, 500)

@@ -58,7 +58,7 @@ def swap(device: KVCacheMemoryPool) -> Iterator[SwapManager]:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
-@pytest.mark.parametrize("disk_blocks", [0, 15])
+@pytest.mark.parametrize("disk_blocks", [pytest.param(0, marks=pytest.mark.slow), 15])
 @pytest.mark.parametrize("policy", own_code(("lru", "lfu")))
 def test_what_is_read_back_was_written(
     backend: str, layout: str, disk_blocks: int, policy: str

@@ -60,7 +60,9 @@ def test_curve_of_a_window_is_that_part_of_the_simulation() -> None:
         assert window.queried_tokens == int(asked.sum())
 
 
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize(
+    "part", [0, 1, *(pytest.param(part, marks=pytest.mark.slow) for part in range(2, 10))]
+)
 def test_optimum_equals_exhaustion_on_small_instances(part: int) -> None:
     for seed in range(part, _INSTANCES, 10):
         rng = np.random.default_rng(seed)
