@@ -14,6 +14,8 @@ from command import kvatlas, process
 
 from kvatlas.placement import PLACEMENTS
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("bench", "placement", "conversation", "--limit", 80)
 
 # Says on standard error that replays are under way, each slow, and waits for the signal.

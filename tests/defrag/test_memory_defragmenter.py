@@ -30,6 +30,8 @@ from kvatlas.errors import InputError, InvariantError
 from kvatlas.storage import KVCacheMemoryPool
 from kvatlas.workload import generate
 
+pytestmark = pytest.mark.slow
+
 
 def requests_of(rng: random.Random, count: int) -> list[Request]:
     """Prompts over few shared prefixes."""

@@ -14,6 +14,8 @@ from small_workloads import SPAN, Prompt, block_paths, examples, make_workload, 
 from kvatlas.errors import InputError
 from kvatlas.eviction import OPTIMUM, POLICIES, PrefixOnlyRun, policy, simulate
 
+pytestmark = pytest.mark.slow
+
 ALL = [*POLICIES, OPTIMUM.name]
 BY_LEAF = [name for name, one in POLICIES.items() if one.by_leaf] + [OPTIMUM.name]
 
@@ -92,7 +94,7 @@ def _conversations(seed: int, requests: int) -> list[Prompt]:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(
     ("capacity", "block_size"),
-    [(30, SPAN), pytest.param(150, SPAN, marks=pytest.mark.slow), (200, 2)],
+    [(30, SPAN), (150, SPAN), (200, 2)],
 )
 def test_equal_to_the_definition_over_long_runs(name: str, capacity: int, block_size: int) -> None:
     """GIVEN conversations WHEN there is time to learn THEN still every request hits as defined."""

@@ -19,6 +19,8 @@ from kvatlas.pressure.hybrid import (
 from kvatlas.pressure.hybrid.block_tiers import BlockTiers
 from kvatlas.storage import KVCacheMemoryPool
 
+pytestmark = pytest.mark.slow
+
 BLOCK = 1024
 
 
@@ -77,7 +79,7 @@ def read_right(storage: KVCacheMemoryPool, request: Admitted) -> bool:
 
 
 @pytest.mark.parametrize("blocks_per_page", [1, 4])
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+@pytest.mark.parametrize("seed", range(3))
 def test_random_requests_read_what_was_written(seed: int, blocks_per_page: int) -> None:
     # GIVEN tight tiers, requests that overlap in time, a division that moves all the while
     rng = np.random.default_rng(seed)

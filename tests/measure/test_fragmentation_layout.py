@@ -18,6 +18,8 @@ from kvatlas.events.state import PoolState
 from kvatlas.jit import COMPILED
 from kvatlas.measure.fragmentation import BlockLayoutAnalyzer, FragmentationTracker, Layout, RunSet
 
+pytestmark = pytest.mark.slow
+
 FEW, SOME = (15, 60) if COMPILED else (3, 8)
 
 

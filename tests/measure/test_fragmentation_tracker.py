@@ -19,6 +19,8 @@ from kvatlas.jit import COMPILED
 from kvatlas.measure import Figures
 from kvatlas.measure.fragmentation import FragmentationResult, FragmentationTracker, RunShape
 
+pytestmark = pytest.mark.slow
+
 FEW, SOME = (15, 40) if COMPILED else (3, 6)
 
 
